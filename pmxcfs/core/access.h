@@ -16,7 +16,8 @@
 
 /* The permission bits of an entry of the tree. @path without leading slash,
  * "" for the root. */
-mode_t cfs_access_mode(const char *path, gboolean is_directory, gboolean quorate);
+mode_t
+cfs_access_mode(const char *path, gboolean is_directory, gboolean quorate);
 /* Below priv/ or nodes/NODE/priv/, or one of them. */
 gboolean cfs_access_is_private(const char *path);
 

@@ -71,10 +71,8 @@ cfs_entry_is_directory(const CfsEntry *self)
 
 /* Copies up to @size bytes from @offset into @out; a file without content
  * reads as zeros. Returns the number of bytes, 0 at or behind the end. */
-gsize cfs_entry_read(const CfsEntry *self,
-                     guint64 offset,
-                     gsize size,
-                     guint8 *out);
+gsize
+cfs_entry_read(const CfsEntry *self, guint64 offset, gsize size, guint8 *out);
 
 /* SHA-256 as in an index (the inode is not in it). */
 void cfs_entry_digest(const CfsEntry *self, guint8 out[CFS_DIGEST_SIZE]);

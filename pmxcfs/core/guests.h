@@ -32,9 +32,11 @@ gboolean cfs_guests_is_foreign(CfsGuests *self, const PveGuestPath *path);
 /* Registers, or registers anew with the next version. */
 void cfs_guests_put(CfsGuests *self, const PveGuestPath *path);
 void cfs_guests_drop(CfsGuests *self, guint32 id);
-/* Takes what @from knows as rebuilt from a tree: the versions go on counting
- * where this run's were. */
-void cfs_guests_continue(CfsGuests *self, CfsGuests *from);
+/* @self was rebuilt from a whole tree: its versions go on counting where those
+ * of @from (nullable) were; the list's is one more when @bump. */
+void cfs_guests_continue(CfsGuests *self, CfsGuests *from, gboolean bump);
+/* TRUE when the id is registered; @path gets where. */
+gboolean cfs_guests_find(CfsGuests *self, guint32 id, PveGuestPath *path);
 guint32 cfs_guests_version(CfsGuests *self);
 /* Returns: (owned array of CfsGuest) ascending by id. */
 GArray *cfs_guests_list(CfsGuests *self);

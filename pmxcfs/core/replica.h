@@ -2,13 +2,13 @@
  *
  *             connected            confchg, > 1 member
  *   START ---------------> (wait) -------------------> START_SYNC
- *     ^                       | alone                     | all states are there
- *     |                       v                           v
- *     |   <-- LEAVE <--    SYNCED <---- we are equal -----+---- we differ ---> UPDATE
- *     |        ^              |                                                  |
- *     |        |              +--- confchg ---> START_SYNC                       |
- *     |        +--- malformed, not quorate, incomplete update -------------------+
- *     +--- the group is left, io connects again      UPDATE_COMPLETE: commit -> SYNCED
+ *     ^                       | alone                     | all states are
+ * there |                       v                           v |   <-- LEAVE <--
+ * SYNCED <---- we are equal -----+---- we differ ---> UPDATE |        ^ | | |
+ * |              +--- confchg ---> START_SYNC                       | | +---
+ * malformed, not quorate, incomplete update -------------------+
+ *     +--- the group is left, io connects again      UPDATE_COMPLETE: commit ->
+ * SYNCED
  *
  * The core thinks, the world acts: cfs_replica_step() takes one event and
  * appends to a queue, in order, what must be done. It has no clock, socket or
@@ -71,10 +71,10 @@ typedef struct {
 } CfsEvent;
 
 typedef enum {
-    CFS_EFFECT_SEND,    /* multicast to the group, in this order */
-    CFS_EFFECT_STORE,   /* rows to write, one transaction or merged with others */
-    CFS_EFFECT_REPLY,   /* answer a request */
-    CFS_EFFECT_CHANGED, /* tell caches and watchers */
+    CFS_EFFECT_SEND,  /* multicast to the group, in this order */
+    CFS_EFFECT_STORE, /* rows to write, one transaction or merged with others */
+    CFS_EFFECT_REPLY, /* answer a request */
+    CFS_EFFECT_CHANGED,  /* tell caches and watchers */
     CFS_EFFECT_RELOADED, /* the whole tree was replaced: forget everything */
     CFS_EFFECT_LEAVE,    /* leave the group, connect again after a delay */
 } CfsEffectKind;
@@ -83,17 +83,17 @@ typedef struct {
     CfsEffectKind kind;
     GBytes *message; /* SEND */
     struct {
-        GPtrArray *puts;  /* of CfsEntry; the root (inode 0) is the version */
-        GArray *deletes;  /* of guint64 inode; done before the puts */
-    } store;              /* STORE */
+        GPtrArray *puts; /* of CfsEntry; the root (inode 0) is the version */
+        GArray *deletes; /* of guint64 inode; done before the puts */
+    } store;             /* STORE */
     struct {
         guint64 id;
-        int verdict;      /* 0 or a positive errno */
-        CfsEntry *entry;  /* CREATE, MKDIR: what was made, else NULL */
-        gboolean stored;  /* TRUE: wait until every STORE before it is done */
-    } reply;              /* REPLY */
-    CfsChange *change;    /* CHANGED */
-    guint delay_ms;       /* LEAVE; G_MAXUINT: never connect again */
+        int verdict;     /* 0 or a positive errno */
+        CfsEntry *entry; /* CREATE, MKDIR: what was made, else NULL */
+        gboolean stored; /* TRUE: wait until every STORE before it is done */
+    } reply;             /* REPLY */
+    CfsChange *change;   /* CHANGED */
+    guint delay_ms;      /* LEAVE; G_MAXUINT: never connect again */
 } CfsEffect;
 
 void cfs_effect_free(CfsEffect *self);

@@ -68,7 +68,7 @@ gboolean cfs_tree_is_empty(CfsTree *self, guint64 directory);
 char *cfs_tree_path(CfsTree *self, guint64 inode);
 /* All entries with the root, referenced, ascending by inode. */
 GPtrArray *cfs_tree_entries(CfsTree *self);
-guint cfs_tree_n_entries(CfsTree *self);    /* with the root */
+guint cfs_tree_n_entries(CfsTree *self);     /* with the root */
 guint64 cfs_tree_total_bytes(CfsTree *self); /* of content */
 CfsGuests *cfs_tree_guests(CfsTree *self);
 
