@@ -98,8 +98,8 @@ cfs_index_equal(const CfsIndex *a, const CfsIndex *b)
     return g_bytes_equal(a->bytes, b->bytes);
 }
 
-gboolean
-cfs_index_has(const CfsIndex *self, guint64 inode)
+const guint8 *
+cfs_index_find(const CfsIndex *self, guint64 inode)
 {
     guint32 low = 0, high = self->n_records;
 
@@ -108,7 +108,7 @@ cfs_index_has(const CfsIndex *self, guint64 inode)
         guint64 here = inode_at(self, middle);
 
         if (here == inode) {
-            return TRUE;
+            return self->records + (gsize)middle * RECORD_SIZE + sizeof(inode);
         }
         if (here < inode) {
             low = middle + 1;
@@ -116,7 +116,7 @@ cfs_index_has(const CfsIndex *self, guint64 inode)
             high = middle;
         }
     }
-    return FALSE;
+    return NULL;
 }
 
 static void

@@ -23,7 +23,8 @@ guint64 cfs_index_version(const CfsIndex *self);
 guint32 cfs_index_mtime(const CfsIndex *self);
 GBytes *cfs_index_bytes(const CfsIndex *self); /* borrowed */
 gboolean cfs_index_equal(const CfsIndex *a, const CfsIndex *b);
-gboolean cfs_index_has(const CfsIndex *self, guint64 inode);
+/* Returns: (borrowed) the entry's digest, or NULL when it is not listed. */
+const guint8 *cfs_index_find(const CfsIndex *self, guint64 inode);
 /* Adds to @inodes (a set of guint64 *, owned keys) what @self lists and @other
  * lacks or has with another digest. */
 void cfs_index_missing(const CfsIndex *self,

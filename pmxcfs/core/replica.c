@@ -106,6 +106,14 @@ cfs_effect_free(CfsEffect *self)
     g_free(self);
 }
 
+/* inode -> CfsEntry; the key lies in the entry. */
+static GHashTable *
+new_updates(void)
+{
+    return g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL,
+                                 (GDestroyNotify)cfs_entry_unref);
+}
+
 CfsReplica *
 cfs_replica_new(CfsTree *tree, CfsViews *views)
 {
@@ -118,8 +126,7 @@ cfs_replica_new(CfsTree *tree, CfsViews *views)
     self->mode = CFS_MODE_START;
     self->in_flight =
         g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
-    self->updates = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL,
-                                          (GDestroyNotify)cfs_entry_unref);
+    self->updates = new_updates();
     g_queue_init(&self->held);
     g_queue_init(&self->early);
     g_queue_init(&self->late);
@@ -788,6 +795,35 @@ on_update(CfsReplica *self, const CfsHeader *header, PveReader *reader)
     g_hash_table_replace(self->updates, &entry->inode, entry);
 }
 
+/* Holds what the leader sent against its index. Returns: (owned) the updates
+ * as the leader has them, or NULL. */
+static GHashTable *
+match_updates(CfsReplica *self, GError **error)
+{
+    const CfsIndex *index = cfs_sync_leader_index(self->sync);
+    g_autoptr(GHashTable) matched = new_updates();
+    GHashTableIter iter;
+    gpointer value;
+
+    g_hash_table_iter_init(&iter, self->updates);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        CfsEntry *entry = value;
+        const guint8 *digest = cfs_index_find(index, entry->inode);
+        CfsEntry *match =
+            digest != NULL ? cfs_entry_match(entry, digest) : NULL;
+
+        if (match == NULL) {
+            g_set_error(error, CFS_ERROR, CFS_ERROR_CONTENT,
+                        "update of inode %016" G_GINT64_MODIFIER
+                        "X ('%s') is not in the leader's index",
+                        entry->inode, entry->name);
+            return NULL;
+        }
+        g_hash_table_replace(matched, &match->inode, match);
+    }
+    return g_steal_pointer(&matched);
+}
+
 /* Our tree with what the leader sent: (owned) it, or NULL when that is not the
  * leader's tree, byte for byte. */
 static CfsTree *
@@ -805,7 +841,7 @@ build_leaders_tree(CfsReplica *self, GArray *gone, GError **error)
     for (guint i = 0; i < ours->len; i++) {
         CfsEntry *entry = g_ptr_array_index(ours, i);
 
-        if (!cfs_index_has(index, entry->inode)) {
+        if (cfs_index_find(index, entry->inode) == NULL) {
             g_array_append_val(gone, entry->inode);
         } else if (!g_hash_table_contains(self->updates, &entry->inode)) {
             g_ptr_array_add(entries, cfs_entry_ref(entry));
@@ -856,13 +892,19 @@ static void
 commit_update(CfsReplica *self)
 {
     g_autoptr(GArray) gone = g_array_new(FALSE, FALSE, sizeof(guint64));
+    g_autoptr(GHashTable) matched = NULL;
     g_autoptr(GError) error = NULL;
-    CfsTree *tree;
+    CfsTree *tree = NULL;
 
     trace(self, G_LOG_LEVEL_MESSAGE,
           "update complete - trying to commit (got %u inode updates)",
           g_hash_table_size(self->updates));
-    tree = build_leaders_tree(self, gone, &error);
+    matched = match_updates(self, &error);
+    if (matched != NULL) {
+        g_hash_table_unref(self->updates);
+        self->updates = g_steal_pointer(&matched);
+        tree = build_leaders_tree(self, gone, &error);
+    }
     if (tree == NULL) {
         trace(self, G_LOG_LEVEL_WARNING, "state transfer refused: %s",
               error->message);
