@@ -1512,6 +1512,7 @@ cfs_fuse_new(CfsEffects *effects,
         g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, parked_free);
     self->session =
         fuse_session_new(&args, &operations, sizeof(operations), self);
+    fuse_opt_free_args(&args); /* libfuse made copies in it */
     if (self->session == NULL) {
         g_set_error(error, CFS_ERROR, CFS_ERROR_MOUNT,
                     "libfuse made no session");

@@ -718,7 +718,8 @@ cfs_store_start(CfsStore *self,
 guint64
 cfs_store_submit(CfsStore *self, GPtrArray *puts, GArray *deletes)
 {
-    g_autoptr(GMutexLocker) lock = g_mutex_locker_new(&self->mutex);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) lock =
+        g_mutex_locker_new(&self->mutex);
 
     for (guint i = 0; deletes != NULL && i < deletes->len; i++) {
         rows_set(self->pending, g_array_index(deletes, guint64, i), NULL);
@@ -734,7 +735,8 @@ cfs_store_submit(CfsStore *self, GPtrArray *puts, GArray *deletes)
 void
 cfs_store_commit(CfsStore *self)
 {
-    g_autoptr(GMutexLocker) lock = g_mutex_locker_new(&self->mutex);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) lock =
+        g_mutex_locker_new(&self->mutex);
 
     self->is_wanted = TRUE;
     g_cond_signal(&self->wake);
@@ -743,7 +745,8 @@ cfs_store_commit(CfsStore *self)
 void
 cfs_store_flush(CfsStore *self, CfsStoreFlushed done, gpointer data, guint64 id)
 {
-    g_autoptr(GMutexLocker) lock = g_mutex_locker_new(&self->mutex);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) lock =
+        g_mutex_locker_new(&self->mutex);
     Flush *flush = g_new0(Flush, 1);
 
     flush->done = done;

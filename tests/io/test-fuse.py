@@ -751,7 +751,7 @@ def main():
                 sys.stdout.flush()
         daemon.stop()
     finally:
-        if daemon.process.poll() is None:
+        if daemon.process is not None and daemon.process.poll() is None:
             daemon.end(signal.SIGKILL)
         text = LOG.read_text()
         if failed or "ERROR: " in text or "runtime error" in text:
