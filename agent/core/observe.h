@@ -70,6 +70,7 @@ typedef struct {
 } AgentMember;
 
 void agent_member_free(AgentMember *self);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(AgentMember, agent_member_free)
 /* Returns: (owned) of AgentMember, the nodelist of a .members text; empty
  * when it has none, or cannot be parsed. Bounded. */
 GPtrArray *agent_members_parse(const char *text, gsize size);
