@@ -101,6 +101,7 @@ snapshot_clear(gpointer data)
     AgentSnapshot *self = data;
 
     g_free(self->session);
+    g_free(self->epoch);
     g_ptr_array_unref(self->files);
     g_ptr_array_unref(self->members);
     g_array_unref(self->running);
@@ -391,6 +392,7 @@ is_consecutive(const AgentSnapshot *before, const AgentSnapshot *now)
 {
     return before->quorate && now->quorate &&
            g_strcmp0(before->session, now->session) == 0 &&
+           g_strcmp0(before->epoch, now->epoch) == 0 &&
            now->time_us - before->time_us <= AGENT_CONSECUTIVE_US;
 }
 
@@ -414,8 +416,8 @@ note_lost(GHashTable *times,
     }
 }
 
-/* A file that is back was not deleted. A picture without quorum starts the
- * clock again; another session makes it an orphan. */
+/* A file that is back was not deleted. A picture without quorum, or a change
+ * of membership, starts the clock again; another session makes it an orphan. */
 static void
 review_deletions(AgentObserver *self,
                  const AgentSnapshot *before,

@@ -80,6 +80,7 @@ typedef struct {
     gboolean complete; /* nothing failed while looking */
     gboolean quorate;
     char *session;      /* changes when the tree may have been replaced */
+    char *epoch;        /* changes with the cluster's membership */
     guint world;        /* changes when a failed step may now succeed */
     GPtrArray *files;   /* of AgentFile */
     GPtrArray *members; /* of AgentMember */
