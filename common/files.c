@@ -75,9 +75,9 @@ pve_file_read(const char *path, gsize max, GError **error)
     }
     size = all->len;
     g_byte_array_append(all, (const guint8 *)"", 1);
-    return g_bytes_new_with_free_func(
-        all->data, size, (GDestroyNotify)g_byte_array_unref,
-        g_byte_array_ref(all));
+    return g_bytes_new_with_free_func(all->data, size,
+                                      (GDestroyNotify)g_byte_array_unref,
+                                      g_byte_array_ref(all));
 }
 
 gboolean

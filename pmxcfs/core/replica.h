@@ -1,0 +1,131 @@
+/* replica.h - one member of the database group: the state machine.
+ *
+ *             connected            confchg, > 1 member
+ *   START ---------------> (wait) -------------------> START_SYNC
+ *     ^                       | alone                     | all states are
+ * there |                       v                           v |   <-- LEAVE <--
+ * SYNCED <---- we are equal -----+---- we differ ---> UPDATE |        ^ | | |
+ * |              +--- confchg ---> START_SYNC                       | | +---
+ * malformed, not quorate, incomplete update -------------------+
+ *     +--- the group is left, io connects again      UPDATE_COMPLETE: commit ->
+ * SYNCED
+ *
+ * The core thinks, the world acts: cfs_replica_step() takes one event and
+ * appends to a queue, in order, what must be done. It has no clock, socket or
+ * file; time comes with the event. Quorum and identity are events too: they
+ * decide what is sent or that we leave, never how a message is applied.
+ *
+ * Owner   the daemon's loop (or the simulator).
+ * Units   seconds since the epoch for what goes into messages; milliseconds of
+ *         a monotonic clock for waiting.
+ * Errors  verdicts in replies.
+ * Thread  the loop.
+ * Source  spec/replication.md 7; spec/filesystem.md 10; DESIGN.md 2.
+ */
+#ifndef CFS_REPLICA_H
+#define CFS_REPLICA_H
+
+#include "pmxcfs/core/message.h"
+#include "pmxcfs/core/tree.h"
+#include "pmxcfs/core/views.h"
+
+#include <glib.h>
+
+typedef struct CfsReplica CfsReplica;
+
+typedef enum {
+    CFS_EVENT_REQUEST,      /* somebody on this node wants a change */
+    CFS_EVENT_CONNECTED,    /* the join was sent; we know who we are */
+    CFS_EVENT_DISCONNECTED, /* the group is gone or was left */
+    CFS_EVENT_CONFCHG,      /* the group's members */
+    CFS_EVENT_MESSAGE,      /* one message, in the total order */
+    CFS_EVENT_QUORUM,
+    CFS_EVENT_STORED, /* the store's health: 0, or the errno of its failure */
+    CFS_EVENT_TICK,   /* at least once a second */
+} CfsEventKind;
+
+typedef struct {
+    CfsEventKind kind;
+    guint32 time_s;  /* wall clock */
+    gint64 clock_ms; /* monotonic */
+    union {
+        struct {
+            guint64 id; /* the caller's, never 0 */
+            CfsOp *op;  /* borrowed; may be rewritten */
+        } request;
+        struct {
+            CfsMember self;
+        } connected;
+        struct {
+            const CfsMember *members; /* borrowed */
+            guint n_members;
+            gboolean has_joined; /* the joined list is not empty */
+        } confchg;
+        struct {
+            CfsMember sender;
+            GBytes *bytes; /* borrowed */
+        } message;
+        gboolean quorate;
+        int store_errno;
+    };
+} CfsEvent;
+
+typedef enum {
+    CFS_EFFECT_SEND,  /* multicast to the group, in this order */
+    CFS_EFFECT_STORE, /* rows to write, one transaction or merged with others */
+    CFS_EFFECT_REPLY, /* answer a request */
+    CFS_EFFECT_CHANGED,  /* tell caches and watchers */
+    CFS_EFFECT_RELOADED, /* the whole tree was replaced: forget everything */
+    CFS_EFFECT_LEAVE,    /* leave the group, connect again after a delay */
+} CfsEffectKind;
+
+typedef struct {
+    CfsEffectKind kind;
+    GBytes *message; /* SEND */
+    struct {
+        GPtrArray *puts; /* of CfsEntry; the root (inode 0) is the version */
+        GArray *deletes; /* of guint64 inode; done before the puts */
+    } store;             /* STORE */
+    struct {
+        guint64 id;
+        int verdict;     /* 0 or a positive errno */
+        CfsEntry *entry; /* CREATE, MKDIR: what was made, else NULL */
+        gboolean stored; /* TRUE: wait until every STORE before it is done */
+    } reply;             /* REPLY */
+    CfsChange *change;   /* CHANGED */
+    guint delay_ms;      /* LEAVE; G_MAXUINT: never connect again */
+} CfsEffect;
+
+void cfs_effect_free(CfsEffect *self);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(CfsEffect, cfs_effect_free)
+
+typedef enum {
+    CFS_MODE_START,
+    CFS_MODE_START_SYNC,
+    CFS_MODE_SYNCED,
+    CFS_MODE_UPDATE,
+    CFS_MODE_LEAVE,
+    CFS_MODE_VERSION_ERROR,
+} CfsMode;
+
+/* A line per decision; @level as in GLib. */
+typedef void (*CfsTrace)(gpointer data, GLogLevelFlags level, const char *text);
+
+/* Takes @tree and @views. */
+CfsReplica *cfs_replica_new(CfsTree *tree, CfsViews *views);
+void cfs_replica_free(CfsReplica *self);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(CfsReplica, cfs_replica_free)
+void cfs_replica_set_trace(CfsReplica *self, CfsTrace trace, gpointer data);
+
+/* The only door. Takes one event; appends to @effects (of CfsEffect, owned by
+ * the queue's owner), in order, what the world must do. */
+void cfs_replica_step(CfsReplica *self, const CfsEvent *event, GQueue *effects);
+
+/* What readers need; borrowed until the next step. */
+CfsTree *cfs_replica_tree(CfsReplica *self);
+CfsViews *cfs_replica_views(CfsReplica *self);
+CfsMode cfs_replica_mode(CfsReplica *self);
+gboolean cfs_replica_is_quorate(CfsReplica *self);
+const char *cfs_mode_name(CfsMode mode);
+
+#endif

@@ -1,0 +1,361 @@
+#include "config.h"
+
+#include "pmxcfs/core/views.h"
+
+#include "pmxcfs/core/message.h"
+
+#include <string.h>
+
+/* The files whose changes .version counts, in its order. */
+static const char *const observed[] = {
+    "corosync.conf",
+    "corosync.conf.new",
+    "storage.cfg",
+    "user.cfg",
+    "domains.cfg",
+    "notifications.cfg",
+    "priv/notifications.cfg",
+    "priv/shadow.cfg",
+    "priv/acme/plugins.cfg",
+    "priv/tfa.cfg",
+    "priv/token.cfg",
+    "priv/wg-keys.cfg",
+    "datacenter.cfg",
+    "vzdump.cron",
+    "vzdump.conf",
+    "jobs.cfg",
+    "ha/crm_commands",
+    "ha/manager_status",
+    "ha/resources.cfg",
+    "ha/rules.cfg",
+    "ha/groups.cfg",
+    "ha/fence.cfg",
+    "status.cfg",
+    "replication.cfg",
+    "ceph.conf",
+    "sdn/vnets.cfg",
+    "sdn/zones.cfg",
+    "sdn/controllers.cfg",
+    "sdn/subnets.cfg",
+    "sdn/ipams.cfg",
+    "sdn/mac-cache.json",
+    "sdn/pve-ipam-state.json",
+    "sdn/dns.cfg",
+    "sdn/fabrics.cfg",
+    "sdn/route-maps.cfg",
+    "sdn/prefix-lists.cfg",
+    "sdn/.running-config",
+    "virtual-guest/cpu-models.conf",
+    "virtual-guest/profiles.cfg",
+    "firewall/cluster.fw",
+    "mapping/directory.cfg",
+    "mapping/pci.cfg",
+    "mapping/usb.cfg",
+};
+
+struct CfsViews {
+    char *node_name;
+    guint32 start_time;
+    gboolean quorate;
+    guint32 cluster_info; /* clinfo: counts changes of all below */
+    char *cluster_name;   /* NULL: cmap was not read yet */
+    guint32 config_version;
+    GPtrArray *nodes; /* of CfsNode */
+    GArray *online;   /* of guint32 node id */
+    guint32 versions[G_N_ELEMENTS(observed)];
+};
+
+void
+cfs_node_free(CfsNode *self)
+{
+    if (self == NULL) {
+        return;
+    }
+    g_free(self->name);
+    g_free(self->ip);
+    g_free(self);
+}
+
+CfsViews *
+cfs_views_new(const char *node_name, guint32 start_time)
+{
+    CfsViews *self = g_new0(CfsViews, 1);
+
+    self->node_name = g_strdup(node_name);
+    self->start_time = start_time;
+    self->nodes = g_ptr_array_new_with_free_func((GDestroyNotify)cfs_node_free);
+    self->online = g_array_new(FALSE, FALSE, sizeof(guint32));
+    return self;
+}
+
+void
+cfs_views_free(CfsViews *self)
+{
+    if (self == NULL) {
+        return;
+    }
+    g_free(self->node_name);
+    g_free(self->cluster_name);
+    g_ptr_array_unref(self->nodes);
+    g_array_unref(self->online);
+    g_free(self);
+}
+
+const char *
+cfs_views_node_name(CfsViews *self)
+{
+    return self->node_name;
+}
+
+static void
+count_path(CfsViews *self, const char *path)
+{
+    for (guint i = 0; path != NULL && i < G_N_ELEMENTS(observed); i++) {
+        if (strcmp(observed[i], path) == 0) {
+            self->versions[i]++;
+            return;
+        }
+    }
+}
+
+void
+cfs_views_on_changes(CfsViews *self, const CfsOp *op, GPtrArray *changes)
+{
+    if (op->kind == CFS_OP_MKDIR) {
+        return;
+    }
+    for (guint i = 0; i < changes->len; i++) {
+        const CfsChange *change = g_ptr_array_index(changes, i);
+
+        /* What a rename replaced is counted by the rename itself, once. */
+        if (op->kind == CFS_OP_RENAME && change->new_path == NULL) {
+            continue;
+        }
+        count_path(self, change->path);
+        count_path(self, change->new_path);
+    }
+}
+
+void
+cfs_views_on_reload(CfsViews *self)
+{
+    for (guint i = 0; i < G_N_ELEMENTS(observed); i++) {
+        self->versions[i]++;
+    }
+}
+
+void
+cfs_views_set_quorate(CfsViews *self, gboolean quorate)
+{
+    self->quorate = quorate;
+}
+
+void
+cfs_views_set_cluster(CfsViews *self,
+                      const char *name,
+                      guint32 config_version,
+                      GPtrArray *nodes)
+{
+    g_autofree char *old_name = self->cluster_name;
+
+    self->cluster_name = g_strdup(name);
+    self->config_version = config_version;
+    g_ptr_array_set_size(self->nodes, 0);
+    for (guint i = 0; i < nodes->len; i++) {
+        const CfsNode *from = g_ptr_array_index(nodes, i);
+        CfsNode *node = g_new0(CfsNode, 1);
+
+        node->nodeid = from->nodeid;
+        node->name = g_strdup(from->name);
+        node->ip = g_strdup(from->ip);
+        g_ptr_array_add(self->nodes, node);
+    }
+    self->cluster_info++;
+}
+
+void
+cfs_views_set_online(CfsViews *self, GArray *members)
+{
+    g_array_set_size(self->online, 0);
+    for (guint i = 0; i < members->len; i++) {
+        guint32 nodeid = g_array_index(members, CfsMember, i).nodeid;
+
+        g_array_append_val(self->online, nodeid);
+    }
+    self->cluster_info++;
+}
+
+/* --- texts -------------------------------------------------------------- */
+
+static gboolean
+is_online(CfsViews *self, guint32 nodeid)
+{
+    for (guint i = 0; i < self->online->len; i++) {
+        if (g_array_index(self->online, guint32, i) == nodeid) {
+            return TRUE;
+        }
+    }
+    return FALSE;
+}
+
+static char *
+version_text(CfsViews *self, CfsTree *tree)
+{
+    GString *out = g_string_new(NULL);
+
+    g_string_append_printf(
+        out, "{\n\"starttime\": %u,\n\"clinfo\": %u,\n\"vmlist\": %u,\n",
+        self->start_time, self->cluster_info,
+        cfs_guests_version(cfs_tree_guests(tree)));
+    for (guint i = 0; i < G_N_ELEMENTS(observed); i++) {
+        g_string_append_printf(out, "\"%s\": %u,\n", observed[i],
+                               self->versions[i]);
+    }
+    g_string_append_printf(out, "\"kvstore\": {\n\"%s\": {\n}\n}\n}\n",
+                           self->node_name);
+    return g_string_free(out, FALSE);
+}
+
+static void
+append_node(CfsViews *self, GString *out, const CfsNode *node)
+{
+    g_string_append_printf(out, "  \"%s\": { \"id\": %u, \"online\": %d",
+                           node->name, node->nodeid,
+                           is_online(self, node->nodeid));
+    if (node->ip != NULL) {
+        g_string_append_printf(out, ", \"ip\": \"%s\"", node->ip);
+    }
+    g_string_append(out, "}");
+}
+
+static char *
+members_text(CfsViews *self, CfsTree *tree)
+{
+    GString *out = g_string_new(NULL);
+
+    g_string_append_printf(out, "{\n\"nodename\": \"%s\",\n\"version\": %u",
+                           self->node_name, self->cluster_info);
+    if (self->cluster_name == NULL) {
+        g_string_append(out, "\n}\n");
+        return g_string_free(out, FALSE);
+    }
+    g_string_append_printf(
+        out,
+        ",\n\"cluster\": { \"name\": \"%s\", \"version\": %u, \"nodes\": %u, "
+        "\"quorate\": %d },\n\"nodelist\": {\n",
+        self->cluster_name, self->config_version, self->nodes->len,
+        self->quorate != FALSE);
+    for (guint i = 0; i < self->nodes->len; i++) {
+        append_node(self, out, g_ptr_array_index(self->nodes, i));
+        g_string_append(out, i + 1 < self->nodes->len ? ",\n" : "\n");
+    }
+    g_string_append(out, "  }\n}\n");
+    return g_string_free(out, FALSE);
+}
+
+static char *
+vmlist_text(CfsViews *self, CfsTree *tree)
+{
+    GString *out = g_string_new(NULL);
+    CfsGuests *guests = cfs_tree_guests(tree);
+    g_autoptr(GArray) list = cfs_guests_list(guests);
+
+    g_string_append_printf(out, "{\n\"version\": %u",
+                           cfs_guests_version(guests));
+    if (list->len == 0) {
+        g_string_append(out, "\n\n}\n");
+        return g_string_free(out, FALSE);
+    }
+    g_string_append(out, ",\n\"ids\": {\n");
+    for (guint i = 0; i < list->len; i++) {
+        const CfsGuest *guest = &g_array_index(list, CfsGuest, i);
+
+        g_string_append_printf(
+            out,
+            "\"%u\": { \"node\": \"%s\", \"type\": \"%s\", \"version\": %u }%s",
+            guest->id, guest->node, pve_guest_type_name(guest->type),
+            guest->version, i + 1 < list->len ? ",\n" : "");
+    }
+    g_string_append(out, "}\n\n}\n");
+    return g_string_free(out, FALSE);
+}
+
+static char *
+local_target(CfsViews *self, CfsTree *tree)
+{
+    return g_strconcat("nodes/", self->node_name, NULL);
+}
+
+static char *
+lxc_target(CfsViews *self, CfsTree *tree)
+{
+    return g_strconcat("nodes/", self->node_name, "/lxc", NULL);
+}
+
+static char *
+qemu_target(CfsViews *self, CfsTree *tree)
+{
+    return g_strconcat("nodes/", self->node_name, "/qemu-server", NULL);
+}
+
+static char *
+openvz_target(CfsViews *self, CfsTree *tree)
+{
+    return g_strconcat("nodes/", self->node_name, "/openvz", NULL);
+}
+
+static const struct {
+    const char *name;
+    CfsViewKind kind;
+    char *(*text)(CfsViews *, CfsTree *);
+} views[] = {
+    {".version", CFS_VIEW_FILE, version_text},
+    {".members", CFS_VIEW_FILE, members_text},
+    {".vmlist", CFS_VIEW_FILE, vmlist_text},
+    {"local", CFS_VIEW_LINK, local_target},
+    {"lxc", CFS_VIEW_LINK, lxc_target},
+    {"qemu-server", CFS_VIEW_LINK, qemu_target},
+    {"openvz", CFS_VIEW_LINK, openvz_target},
+};
+
+guint
+cfs_views_count(void)
+{
+    return G_N_ELEMENTS(views);
+}
+
+const char *
+cfs_views_name(guint position, CfsViewKind *kind)
+{
+    g_assert(position < G_N_ELEMENTS(views));
+    *kind = views[position].kind;
+    return views[position].name;
+}
+
+int
+cfs_views_find(const char *name)
+{
+    for (guint i = 0; i < G_N_ELEMENTS(views); i++) {
+        if (strcmp(views[i].name, name) == 0) {
+            return (int)i;
+        }
+    }
+    return -1;
+}
+
+char *
+cfs_views_text(CfsViews *self, guint position, CfsTree *tree)
+{
+    g_assert(position < G_N_ELEMENTS(views));
+    return views[position].text(self, tree);
+}
+
+mode_t
+cfs_views_mode(guint position, gboolean quorate)
+{
+    g_assert(position < G_N_ELEMENTS(views));
+    if (views[position].kind == CFS_VIEW_FILE) {
+        return 0440;
+    }
+    return quorate ? 0755 : 0555;
+}

@@ -1,0 +1,56 @@
+/* views.h - the dot files: a table of names and texts.
+ *
+ * Owner   the replica. Texts are owned by the caller.
+ * Thread  the loop.
+ * Source  spec/filesystem.md 4 (links), 9.
+ */
+#ifndef CFS_VIEWS_H
+#define CFS_VIEWS_H
+
+#include "pmxcfs/core/tree.h"
+
+#include <glib.h>
+
+typedef struct CfsViews CfsViews;
+
+/* A node of corosync's node list. */
+typedef struct {
+    guint32 nodeid;
+    char *name; /* owned */
+    char *ip;   /* owned; NULL: not known */
+} CfsNode;
+
+void cfs_node_free(CfsNode *self);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(CfsNode, cfs_node_free)
+
+CfsViews *cfs_views_new(const char *node_name, guint32 start_time);
+void cfs_views_free(CfsViews *self);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(CfsViews, cfs_views_free)
+
+const char *cfs_views_node_name(CfsViews *self);
+
+/* What the counters of .version and the text of .members live on. */
+void cfs_views_on_changes(CfsViews *self, const CfsOp *op, GPtrArray *changes);
+void cfs_views_on_reload(CfsViews *self); /* load or state transfer */
+void cfs_views_set_quorate(CfsViews *self, gboolean quorate);
+/* From cmap. @nodes: of CfsNode; copied. */
+void cfs_views_set_cluster(CfsViews *self,
+                           const char *name,
+                           guint32 config_version,
+                           GPtrArray *nodes);
+/* Who is in the group now; @members of CfsMember. */
+void cfs_views_set_online(CfsViews *self, GArray *members);
+
+/* The virtual entries of the root, in the order they are listed. */
+typedef enum { CFS_VIEW_FILE, CFS_VIEW_LINK } CfsViewKind;
+guint cfs_views_count(void);
+/* @position 0 to count - 1. */
+const char *cfs_views_name(guint position, CfsViewKind *kind);
+/* -1: there is none of that name. */
+int cfs_views_find(const char *name);
+/* Returns: (owned) the text of a file, or the target of a link. */
+char *cfs_views_text(CfsViews *self, guint position, CfsTree *tree);
+/* Permission bits. */
+mode_t cfs_views_mode(guint position, gboolean quorate);
+
+#endif
