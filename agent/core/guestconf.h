@@ -159,6 +159,8 @@ void agent_guestconf_raw(const AgentGuestConf *conf,
                          guint index,
                          const char **key,
                          const char **value);
+/* Appends VAR=value to the environment. */
+void agent_guestconf_add_env(AgentGuestConf *conf, const char *variable);
 /* Returns: (borrowed) VAR=value texts, NULL-terminated. */
 const char *const *agent_guestconf_env(const AgentGuestConf *conf);
 
