@@ -833,32 +833,83 @@ agent_guestconf_has_pending(const AgentGuestConf *conf)
     return conf->pending != NULL && !is_empty(conf->pending);
 }
 
-static void
-apply_pending(AgentGuestConf *conf, const Section *pending)
+static gboolean
+is_volume_key(const char *key)
 {
-    const char *delete = g_hash_table_lookup(pending->values, "delete");
-    g_auto(GStrv) gone = agent_list_split(delete != NULL ? delete : "");
+    return strcmp(key, "rootfs") == 0 ||
+           agent_guestopt_index(key, "mp", 256) >= 0 ||
+           agent_guestopt_index(key, "unused", 256) >= 0;
+}
+
+/* Carries out the queued deletions in @main. Returns: (owned) those that were
+ * not, because they are of volumes; NULL when there are none. */
+static char *
+apply_deletions(AgentGuestConf *main, const char *list, gboolean with_volumes)
+{
+    g_auto(GStrv) items = agent_list_split(list != NULL ? list : "");
+    g_autoptr(GString) left = g_string_new(NULL);
+
+    for (char **item = items; *item != NULL; item++) {
+        const char *key = **item == '!' ? *item + 1 : *item;
+
+        if (with_volumes || !is_volume_key(key)) {
+            agent_guestconf_unset(main, key);
+        } else {
+            g_string_append_printf(left, "%s%s", left->len > 0 ? "," : "",
+                                   *item);
+        }
+    }
+    return left->len > 0 ? g_string_free(g_steal_pointer(&left), FALSE) : NULL;
+}
+
+/* Moves @pending into the main section of @target; what is of volumes only
+ * @with_volumes, else it stays. */
+static void
+apply_section(AgentGuestConf *target, Section *pending, gboolean with_volumes)
+{
+    g_autofree char *left = apply_deletions(
+        target, g_hash_table_lookup(pending->values, "delete"), with_volumes);
     GHashTableIter iter;
     gpointer key, value;
 
-    for (char **item = gone; *item != NULL; item++) {
-        agent_guestconf_unset(conf, **item == '!' ? *item + 1 : *item);
-    }
     g_hash_table_iter_init(&iter, pending->values);
     while (g_hash_table_iter_next(&iter, &key, &value)) {
-        if (strcmp(key, "delete") != 0) {
-            agent_guestconf_set(conf, key, value);
+        if (strcmp(key, "delete") == 0) {
+            g_hash_table_iter_remove(&iter);
+        } else if (with_volumes || !is_volume_key(key)) {
+            agent_guestconf_set(target, key, value);
+            g_hash_table_iter_remove(&iter);
         }
+    }
+    if (left != NULL) {
+        g_hash_table_insert(pending->values, g_strdup("delete"),
+                            g_steal_pointer(&left));
     }
     if (pending->description->len > 0) {
-        agent_guestconf_set(conf, "description", pending->description->str);
+        agent_guestconf_set(target, "description", pending->description->str);
+        g_string_truncate(pending->description, 0);
     }
     if (pending->env->len > 0) {
-        g_ptr_array_set_size(conf->main->env, 0);
+        g_ptr_array_set_size(target->main->env, 0);
         for (guint i = 0; i < pending->env->len; i++) {
-            agent_guestconf_add_env(conf, pending->env->pdata[i]);
+            agent_guestconf_add_env(target, pending->env->pdata[i]);
         }
+        g_ptr_array_set_size(pending->env, 0);
     }
+}
+
+gboolean
+agent_guestconf_apply_pending(AgentGuestConf *conf)
+{
+    g_autofree char *before = agent_guestconf_serialize(conf);
+    g_autofree char *after = NULL;
+
+    if (conf->pending == NULL) {
+        return FALSE;
+    }
+    apply_section(conf, conf->pending, FALSE);
+    after = agent_guestconf_serialize(conf);
+    return strcmp(before, after) != 0;
 }
 
 AgentGuestConf *
@@ -870,7 +921,10 @@ agent_guestconf_with_pending(const AgentGuestConf *conf)
     view->main = section_copy(conf->main, NULL);
     view->broken = g_strdup(conf->broken);
     if (conf->pending != NULL) {
-        apply_pending(view, conf->pending);
+        Section *pending = section_copy(conf->pending, NULL);
+
+        apply_section(view, pending, TRUE);
+        section_free(pending);
     }
     return view;
 }
@@ -954,36 +1008,72 @@ agent_guestconf_volumes(const AgentGuestConf *conf)
 
 /* --- id maps --- */
 
-/* `u 0 100000 65536`: the host id of container id 0, when that is in it. */
-static gboolean
-root_of_map(const char *map, char type, guint32 *host)
+/* Appends `u 0 100000 65536` as "0 100000 65536" when it is of @type. Returns
+ * the host id of container id 0, or -1 when that is not in it. */
+static gint64
+append_map(GString *out, const char *map, char type)
 {
     g_auto(GStrv) parts = agent_list_split(map);
-    guint64 start;
+    guint64 numbers[3];
 
     if (g_strv_length(parts) != 4 || parts[0][0] != type ||
-        strcmp(parts[1], "0") != 0 ||
-        !g_ascii_string_to_unsigned(parts[2], 10, 0, G_MAXUINT32, &start,
-                                    NULL)) {
-        return FALSE;
+        parts[0][1] != '\0') {
+        return -1;
     }
-    *host = (guint32)start;
-    return TRUE;
+    for (guint i = 0; i < 3; i++) {
+        if (!g_ascii_string_to_unsigned(parts[i + 1], 10, 0, G_MAXUINT32,
+                                        &numbers[i], NULL)) {
+            return -1;
+        }
+    }
+    g_string_append_printf(out, "%s %s %s\n", parts[1], parts[2], parts[3]);
+    return numbers[0] == 0 ? (gint64)numbers[1] : -1;
+}
+
+/* Returns the host id of the container's root in the map of @type, whose lines
+ * go to @out. */
+static guint32
+collect_map(const AgentGuestConf *conf, char type, GString *out)
+{
+    guint32 host = 0;
+
+    for (guint i = 0; i < conf->main->raw->len; i++) {
+        const RawLine *line = conf->main->raw->pdata[i];
+        gint64 found = -1;
+
+        if (strcmp(line->key, "lxc.idmap") == 0) {
+            found = append_map(out, line->value, type);
+        }
+        if (found >= 0) {
+            host = (guint32)found;
+        }
+    }
+    if (out->len == 0 &&
+        agent_guestconf_get_bool(conf, "unprivileged", FALSE)) {
+        g_string_append(out, "0 100000 65536\n");
+        host = 100000;
+    }
+    return host;
+}
+
+char *
+agent_guestconf_idmap(const AgentGuestConf *conf, char type)
+{
+    GString *out = g_string_new(NULL);
+
+    (void)collect_map(conf, type, out);
+    if (!agent_guestconf_is_unprivileged(conf)) {
+        g_string_truncate(out, 0);
+    }
+    return g_string_free(out, out->len == 0);
 }
 
 void
 agent_guestconf_root_ids(const AgentGuestConf *conf, guint32 *uid, guint32 *gid)
 {
-    guint32 base =
-        agent_guestconf_get_bool(conf, "unprivileged", FALSE) ? 100000 : 0;
+    g_autoptr(GString) lines = g_string_new(NULL);
 
-    *uid = *gid = base;
-    for (guint i = 0; i < conf->main->raw->len; i++) {
-        const RawLine *line = conf->main->raw->pdata[i];
-
-        if (strcmp(line->key, "lxc.idmap") == 0) {
-            root_of_map(line->value, 'u', uid);
-            root_of_map(line->value, 'g', gid);
-        }
-    }
+    *uid = collect_map(conf, 'u', lines);
+    g_string_truncate(lines, 0);
+    *gid = collect_map(conf, 'g', lines);
 }

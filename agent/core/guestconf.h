@@ -131,6 +131,9 @@ const char *agent_guestconf_lock(const AgentGuestConf *conf);
 void agent_guestconf_root_ids(const AgentGuestConf *conf,
                               guint32 *uid,
                               guint32 *gid);
+/* Returns: (owned) lines for /proc/PID/uid_map (@type 'u') or gid_map ('g');
+ * NULL for a privileged container. */
+char *agent_guestconf_idmap(const AgentGuestConf *conf, char type);
 /* Returns: (owned) the configured host name, or CT<id>. */
 char *agent_guestconf_hostname(const AgentGuestConf *conf);
 
@@ -167,6 +170,9 @@ const char *const *agent_guestconf_env(const AgentGuestConf *conf);
 /* --- other sections --- */
 
 gboolean agent_guestconf_has_pending(const AgentGuestConf *conf);
+/* Moves pending entries into the main section, those of mount points and unused
+ * volumes excepted. TRUE when something changed. */
+gboolean agent_guestconf_apply_pending(AgentGuestConf *conf);
 /* Returns: (owned) main with pending values merged and pending deletions
  * removed; the result has no sections. */
 AgentGuestConf *agent_guestconf_with_pending(const AgentGuestConf *conf);
