@@ -816,6 +816,7 @@ agent_migrate_receive(guint32 ctid,
     g_autoptr(AgentPlace) place = NULL;
     g_autoptr(AgentPlace) again = NULL;
     g_autofree char *part = NULL;
+    g_autofree char *parent = NULL;
     g_autofree char *whole = NULL;
     g_autofree char *base = NULL;
     PVE_AUTOFD(lock) = -1;
@@ -830,8 +831,10 @@ agent_migrate_receive(guint32 ctid,
     part = transfer_dir(place->path, transfer, ".part");
     whole = transfer_dir(place->path, transfer, "");
     base = g_path_get_basename(place->path);
-    if (!remove_tree(part, error) || !pve_mkdir_parents(part, 0700, error) ||
-        !unpack(part, input, error)) {
+    parent = g_path_get_dirname(part);
+    /* The container's own ids must be able to walk through this one. */
+    if (!remove_tree(part, error) || !pve_mkdir_parents(parent, 0755, error) ||
+        !pve_mkdir_parents(part, 0700, error) || !unpack(part, input, error)) {
         return FALSE;
     }
     again = check_arrival(ctid, transfer, id, error);

@@ -297,6 +297,9 @@ run_start(const Step *step, GError **error)
         g_propagate_error(error, g_steal_pointer(&local));
         return FALSE;
     }
+    if (local == NULL) {
+        g_message("container %u: started", step->ctid);
+    }
     digest = g_compute_checksum_for_bytes(G_CHECKSUM_SHA1, view->conf);
     return agent_holds_update(step->ctid, NULL, digest, 1, error) &&
            agent_step_record(step->ctid, error);
@@ -311,6 +314,9 @@ shut_down(guint32 ctid, GError **error)
         !g_error_matches(local, AGENT_OPS_ERROR, AGENT_OPS_ERROR_NOT_RUNNING)) {
         g_propagate_error(error, g_steal_pointer(&local));
         return FALSE;
+    }
+    if (local == NULL) {
+        g_message("container %u: stopped", ctid);
     }
     return TRUE;
 }
