@@ -118,6 +118,12 @@ parse_request(AgentHoldRec *self, const char *value)
 }
 
 static gboolean
+parse_resume(AgentHoldRec *self, const char *value)
+{
+    return parse_flag(value, &self->resume);
+}
+
+static gboolean
 parse_adopting(AgentHoldRec *self, const char *value)
 {
     return parse_flag(value, &self->adopting);
@@ -127,7 +133,7 @@ static const Field fields[] = {
     {"boot-id", parse_boot_id},   {"ran", parse_ran},
     {"volumes", parse_volumes},   {"digest", parse_digest},
     {"transfer", parse_transfer}, {"request", parse_request},
-    {"adopting", parse_adopting},
+    {"resume", parse_resume},     {"adopting", parse_adopting},
 };
 
 AgentHoldRec *
@@ -270,6 +276,9 @@ agent_holdrec_serialize(const AgentHoldRec *self)
     }
     if (self->request != NULL) {
         g_string_append_printf(out, "request: %s\n", self->request);
+    }
+    if (self->resume) {
+        g_string_append(out, "resume: 1\n");
     }
     if (self->adopting) {
         g_string_append(out, "adopting: 1\n");

@@ -11,6 +11,7 @@
  *     digest      SHA-1 hex of the configuration last applied
  *     transfer    id of a transfer under way, or just handed over (both)
  *     request     name of the request this container is made for
+ *     resume      1: it ran under the last holder and shall run again here
  *     adopting    1: claimed without a handover, not yet looked again
  *
  * Owner   the caller; the struct owns its strings.
@@ -40,6 +41,7 @@ typedef struct {
     char *digest;   /* nullable */
     char *transfer; /* nullable */
     char *request;  /* nullable */
+    gboolean resume;
     gboolean adopting;
     GPtrArray *unknown; /* whole lines */
 } AgentHoldRec;

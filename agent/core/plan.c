@@ -356,9 +356,9 @@ rule_materialize(const AgentFacts *f, AgentPlan *plan)
 static gboolean
 rule_start(const AgentFacts *f, AgentPlan *plan)
 {
-    gboolean wanted =
-        f->wish == AGENT_WISH_STARTED ||
-        (f->wish == AGENT_WISH_NONE && f->own_transfer && f->own_ran);
+    gboolean wanted = f->wish == AGENT_WISH_STARTED ||
+                      (f->wish == AGENT_WISH_NONE &&
+                       (f->own_resume || (f->own_transfer && f->own_ran)));
 
     return wanted && !f->running && decide(plan, AGENT_VERB_START);
 }
@@ -386,7 +386,7 @@ rule_record(const AgentFacts *f, AgentPlan *plan)
 
     return (!f->volumes_known || !f->volumes_match || ran_differs ||
             (f->running && (f->own_transfer || f->own_adopting)) ||
-            f->own_request) &&
+            f->own_request || f->own_resume) &&
            decide(plan, AGENT_VERB_RECORD);
 }
 
@@ -509,6 +509,7 @@ fill_from_records(AgentFacts *facts,
         facts->own_boot = strcmp(guest->own->boot_id, boot_id) == 0;
         facts->own_ran = guest->own->ran;
         facts->own_transfer = guest->own->transfer != NULL;
+        facts->own_resume = guest->own->resume;
         facts->volumes_known = guest->own->volumes != NULL;
     }
     facts->n_other = guest->n_other;

@@ -80,6 +80,7 @@ typedef struct {
     gboolean own_boot; /* its boot id is this boot's */
     gboolean own_ran;
     gboolean own_transfer;  /* handed over to us, not yet accepted */
+    gboolean own_resume;    /* it ran elsewhere and shall run again */
     gboolean volumes_known; /* the record lists volumes */
     gboolean volumes_match; /* and they are those of the file */
     guint n_other;

@@ -3,6 +3,7 @@
 #include "agent/io/nodeinfo.h"
 
 #include "agent/core/observe.h"
+#include "agent/core/storagecfg.h"
 #include "agent/io/holds.h"
 #include "common/files.h"
 #include "common/names.h"
@@ -51,208 +52,63 @@ address_of(const char *node, GError **error)
     return NULL;
 }
 
-/* --- storages: the little that a transfer needs --- */
+/* --- volumes --- */
 
-typedef struct {
-    char *type; /* NULL: no such storage */
-    char *path;
-    char *nodes;
-    gboolean shared;
-    gboolean disabled;
-} Storage;
-
-static void
-storage_clear(Storage *self)
-{
-    g_free(self->type);
-    g_free(self->path);
-    g_free(self->nodes);
-    *self = (Storage){0};
-}
-
-G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Storage, storage_clear)
-
-static gboolean
-is_always_shared(const char *type)
-{
-    static const char *const types[] = {
-        "nfs",         "cifs", "cephfs", "rbd", "iscsi",
-        "iscsidirect", "zfs",  "drbd",   "pbs", NULL};
-
-    return g_strv_contains(types, type);
-}
-
-static void
-parse_property(Storage *self, char *line)
-{
-    char *key = g_strstrip(line);
-    char *value = key + strcspn(key, " \t");
-
-    if (*value != '\0') {
-        *value++ = '\0';
-        value = g_strstrip(value);
-    }
-    if (strcmp(key, "path") == 0 && self->path == NULL) {
-        self->path = g_strdup(value);
-    } else if (strcmp(key, "nodes") == 0 && self->nodes == NULL) {
-        self->nodes = g_strdup(value);
-    } else if (strcmp(key, "shared") == 0) {
-        self->shared = strcmp(value, "0") != 0;
-    } else if (strcmp(key, "disable") == 0) {
-        self->disabled = strcmp(value, "0") != 0;
-    }
-}
-
-/* The section of storage @id (spec/storage.md 1.1). */
-static void
-parse_storages(Storage *self, const char *text, const char *id)
-{
-    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
-    gboolean inside = FALSE;
-
-    for (guint i = 0; lines[i] != NULL; i++) {
-        char *line = lines[i];
-        char *colon = strchr(line, ':');
-
-        if (*g_strchug(g_strdupa(line)) == '#') {
-            continue;
-        }
-        if (*line != '\0' && !g_ascii_isspace(*line) && colon != NULL) {
-            inside =
-                self->type == NULL && strcmp(g_strstrip(colon + 1), id) == 0;
-            if (inside) {
-                self->type = g_ascii_strdown(line, colon - line);
-            }
-        } else if (inside && g_ascii_isspace(*line)) {
-            parse_property(self, line);
-        }
-    }
-}
-
-/* "If there is no section local, or it is not type dir, or has a path other
- * than /var/lib/vz, it is replaced" (spec/storage.md 1.1). */
-static void
-replace_local(Storage *self)
-{
-    if (g_strcmp0(self->type, "dir") != 0 ||
-        g_strcmp0(self->path, PVE_LOCAL_STORAGE_DIR) != 0) {
-        storage_clear(self);
-        self->type = g_strdup("dir");
-        self->path = g_strdup(PVE_LOCAL_STORAGE_DIR);
-    }
-    g_clear_pointer(&self->nodes, g_free);
-}
-
-static gboolean
-storage_load(Storage *self, const char *id, GError **error)
+static AgentStorageCfg *
+load_storages(GError **error)
 {
     g_autoptr(GError) local = NULL;
     g_autoptr(GBytes) bytes =
         pve_file_read(PVE_MOUNT_DIR "/storage.cfg", MAX_FILE_BYTES, &local);
 
     if (bytes != NULL) {
-        parse_storages(self, g_bytes_get_data(bytes, NULL), id);
-    } else if (!g_error_matches(local, G_FILE_ERROR, G_FILE_ERROR_NOENT)) {
-        g_propagate_error(error, g_steal_pointer(&local));
-        return FALSE;
+        return agent_storagecfg_parse(g_bytes_get_data(bytes, NULL),
+                                      g_bytes_get_size(bytes), NULL);
     }
-    if (strcmp(id, "local") == 0) {
-        replace_local(self);
+    if (g_error_matches(local, G_FILE_ERROR, G_FILE_ERROR_NOENT)) {
+        return agent_storagecfg_parse("", 0, NULL);
     }
-    if (self->type == NULL) {
-        g_set_error(error, AGENT_NODEINFO_ERROR, AGENT_NODEINFO_ERROR_STORAGE,
-                    "storage '%s' does not exist", id);
-        return FALSE;
-    }
-    if (self->path == NULL &&
-        (strcmp(self->type, "nfs") == 0 || strcmp(self->type, "cifs") == 0)) {
-        self->path = g_strconcat("/mnt/pve/", id, NULL);
-    }
-    self->shared = self->shared || is_always_shared(self->type);
-    return TRUE;
-}
-
-static gboolean
-storage_check_here(const Storage *self,
-                   const char *id,
-                   const char *node,
-                   GError **error)
-{
-    g_auto(GStrv) nodes = NULL;
-
-    if (self->disabled) {
-        g_set_error(error, AGENT_NODEINFO_ERROR, AGENT_NODEINFO_ERROR_STORAGE,
-                    "storage '%s' is disabled", id);
-        return FALSE;
-    }
-    if (self->nodes == NULL) {
-        return TRUE;
-    }
-    nodes = g_strsplit_set(self->nodes, ",; ", -1);
-    if (!g_strv_contains((const char *const *)nodes, node)) {
-        g_set_error(error, AGENT_NODEINFO_ERROR, AGENT_NODEINFO_ERROR_STORAGE,
-                    "storage '%s' is not available on node '%s'", id, node);
-        return FALSE;
-    }
-    return TRUE;
-}
-
-/* NAME of a path-based storage: "CTID/FILE", nothing that leaves the
- * directory (spec/storage.md 2). */
-static gboolean
-is_volume_name(const char *name)
-{
-    const char *slash = strchr(name, '/');
-    g_autofree char *owner = NULL;
-
-    if (slash == NULL) {
-        return FALSE;
-    }
-    owner = g_strndup(name, (gsize)(slash - name));
-    return pve_ctid_parse(owner) != 0 && pve_name_is_component(slash + 1) &&
-           slash[1] != '.';
+    g_propagate_error(error, g_steal_pointer(&local));
+    return NULL;
 }
 
 void
-agent_volume_free(AgentVolume *self)
+agent_place_free(AgentPlace *self)
 {
     if (self == NULL) {
         return;
     }
-    g_free(self->storage);
     g_free(self->path);
     g_free(self);
 }
 
-AgentVolume *
-agent_volume_find(const char *id, GError **error)
+AgentPlace *
+agent_place_find(const char *id, GError **error)
 {
-    g_autoptr(AgentVolume) volume = g_new0(AgentVolume, 1);
-    g_auto(Storage) storage = {0};
-    const char *colon = strchr(id, ':');
+    g_autoptr(AgentStorageCfg) storages = load_storages(error);
+    g_autoptr(AgentVolume) volume = NULL;
+    g_autoptr(AgentPlace) place = NULL;
+    g_autofree char *name = g_strndup(id, strcspn(id, ":"));
+    const AgentStorage *storage;
 
-    if (colon == NULL || colon == id) {
-        g_set_error(error, AGENT_NODEINFO_ERROR, AGENT_NODEINFO_ERROR_STORAGE,
-                    "unable to parse volume ID '%s'", id);
+    if (storages == NULL) {
         return NULL;
     }
-    volume->storage = g_strndup(id, (gsize)(colon - id));
-    if (!storage_load(&storage, volume->storage, error) ||
-        !storage_check_here(&storage, volume->storage, agent_holds_node(),
-                            error)) {
+    storage = agent_storagecfg_use(storages, name, agent_holds_node(),
+                                   "rootdir", error);
+    if (storage == NULL) {
         return NULL;
     }
-    volume->shared = storage.shared;
-    if (storage.path != NULL) {
-        if (!is_volume_name(colon + 1)) {
-            g_set_error(
-                error, AGENT_NODEINFO_ERROR, AGENT_NODEINFO_ERROR_STORAGE,
-                "unable to parse directory volume name '%s'", colon + 1);
+    place = g_new0(AgentPlace, 1);
+    place->shared = storage->is_shared;
+    if (storage->path != NULL) {
+        volume = agent_volume_parse(id, error);
+        if (volume == NULL) {
             return NULL;
         }
-        volume->path = g_strconcat(storage.path, "/images/", colon + 1, NULL);
+        place->path = g_strconcat(storage->path, "/", volume->relative, NULL);
     }
-    return g_steal_pointer(&volume);
+    return g_steal_pointer(&place);
 }
 
 /* --- peers --- */

@@ -15,8 +15,7 @@
 GQuark agent_nodeinfo_error_quark(void);
 
 typedef enum {
-    AGENT_NODEINFO_ERROR_STORAGE, /* no such storage or volume, or unusable */
-    AGENT_NODEINFO_ERROR_NODE,    /* no such node, or it does not answer */
+    AGENT_NODEINFO_ERROR_NODE, /* no such node, or it does not answer */
 } AgentNodeInfoError;
 
 /* --- members --- */
@@ -27,16 +26,16 @@ GPtrArray *agent_nodeinfo_members(GError **error);
 /* --- volumes --- */
 
 typedef struct {
-    char *storage;
     gboolean shared; /* every node sees the same */
     char *path;      /* NULL: not a path-based storage */
-} AgentVolume;
+} AgentPlace;
 
-void agent_volume_free(AgentVolume *self);
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(AgentVolume, agent_volume_free)
+void agent_place_free(AgentPlace *self);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(AgentPlace, agent_place_free)
 
-/* Where @id is, or would be, on this node. Does not look whether it exists. */
-AgentVolume *agent_volume_find(const char *id, GError **error);
+/* Where a container's volume @id is, or would be, on this node. Does not look
+ * whether it exists. */
+AgentPlace *agent_place_find(const char *id, GError **error);
 
 /* --- the agents of other nodes --- */
 
