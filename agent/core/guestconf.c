@@ -822,7 +822,12 @@ agent_guestconf_raw(const AgentGuestConf *conf,
 const char *const *
 agent_guestconf_env(const AgentGuestConf *conf)
 {
-    return (const char *const *)conf->main->env->pdata;
+    static const char *const none[] = {NULL};
+
+    /* GLib gives an empty array no storage, not even for its end. */
+    return conf->main->env->len > 0
+               ? (const char *const *)conf->main->env->pdata
+               : none;
 }
 
 /* --- other sections --- */
