@@ -39,11 +39,10 @@ class Switch:
             pass
 
     def _ensure_bridge(self, part):
+        """Nodes boot side by side: another one may make it meanwhile."""
         bridge = f"part{part}"
-        if self._ip("link", "show", bridge, check=False).returncode == 0:
-            return bridge
         self._ip("link", "add", bridge, "type", "bridge", "stp_state", "0",
-                 "forward_delay", "0", "mcast_snooping", "0")
+                 "forward_delay", "0", "mcast_snooping", "0", check=False)
         self._ip("link", "set", bridge, "up")
         return bridge
 

@@ -10,48 +10,9 @@ import threading
 import pytest
 
 from cluster import in_parallel, wait_for
+from clustertest import wait_content, wait_equal_rows, wait_missing
 
 PVE = "/etc/pve"
-ROWS = ("SELECT inode, parent, version, writer, mtime, type, name, "
-        "hex(data) FROM tree ORDER BY inode")
-
-
-def wait_content(node, path, text, timeout_s=10):
-    """Until node reads exactly text at path."""
-    def same():
-        result = node.run("cat", path, check=False)
-        return result.returncode == 0 and result.stdout == text
-    wait_for(same, timeout_s, lambda: str(node.fail(
-        f"{path} is not {text[:60]!r}", "/var/log/syslog")))
-
-
-def wait_missing(node, path, timeout_s=10):
-    wait_for(lambda: not node.ok("test", "-e", path), timeout_s,
-             f"{node.name} still has {path}")
-
-
-def rows(node):
-    """The database as another program sees it, without touching it."""
-    path = node.on_disk("/var/lib/pve-cluster/config.db")
-    return subprocess.run(["sqlite3", "-readonly", str(path), ROWS],
-                          check=True, text=True, timeout=30,
-                          stdout=subprocess.PIPE).stdout
-
-
-def wait_equal_rows(nodes, timeout_s=30):
-    """The databases follow the trees; in the end all are the same."""
-    def equal():
-        dumps = [rows(node) for node in nodes]
-        return dumps[0] if len(set(dumps)) == 1 else None
-
-    def difference():
-        dumps = {node.name: rows(node).splitlines() for node in nodes}
-        first = nodes[0].name
-        return "databases differ: " + "; ".join(
-            f"{name}: {sorted(set(dump) ^ set(dumps[first]))[:4]}"
-            for name, dump in dumps.items() if dump != dumps[first])
-
-    return wait_for(equal, timeout_s, difference)
 
 
 def error_of_write(node, path):

@@ -9,7 +9,7 @@ import pytest
 
 import hostcgroups
 from cluster import Cluster, ClusterError, in_parallel, wait_for
-from conftest import BINDIR, make_cluster
+from clustertest import BINDIR, make_cluster
 from node import HERE, RUN, STATE
 
 TESTBED = str(HERE / "testbed")
