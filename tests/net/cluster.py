@@ -79,7 +79,7 @@ class Cluster:
                                " lower-case letters, digits and hyphens")
         self.name = name
         self.directory = STATE / name
-        self.switch = Switch(name)
+        self.switch = Switch(RUN / name / "switch")
         self.index = 0
         self.bindir = None
         self.pmxcfs = {}

@@ -1,42 +1,42 @@
 """The wire between the nodes: Linux bridges in a network namespace of its own.
 
 The host's network is not touched: the switch, its bridges and all ports live
-in the namespace `pmxcfs-testbed-<testbed>`. A partition is a bridge: a cut
-moves ports to another one, so no packet passes, no link goes down, and inside
-the nodes nothing else changes.
+in a namespace that a bind mount, `/run/pmxcfs-testbed/<testbed>/switch`, holds.
+A partition is a bridge: a cut moves ports to another one, so no packet passes,
+no link goes down, and inside the nodes nothing else changes.
+
+To look at it: nsenter --net=/run/pmxcfs-testbed/default/switch ip link
 """
 
-import os
 import subprocess
 
 UPLINK = "uplink"
 
 
 class Switch:
-    def __init__(self, testbed):
-        self.netns = f"pmxcfs-testbed-{testbed}"
+    def __init__(self, file):
+        self.file = file
 
     def _ip(self, *words, check=True):
-        return subprocess.run(["ip", "-n", self.netns, *words], check=check,
-                              stdin=subprocess.DEVNULL, text=True,
+        return subprocess.run(["nsenter", f"--net={self.file}", "ip", *words],
+                              check=check, stdin=subprocess.DEVNULL, text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
     def ensure(self):
         """Make the namespace unless a living one is there."""
         if self._ip("link", check=False).returncode == 0:
             return
-        # After a reboot of the host the name may be left, with nothing in it.
+        # After a reboot of the host the file may be left, with no namespace.
         self.remove()
-        subprocess.run(["ip", "netns", "add", self.netns], check=True)
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.file.touch()
+        subprocess.run(["unshare", f"--net={self.file}", "true"], check=True)
         self._ip("link", "set", "lo", "up")
 
     def remove(self):
-        subprocess.run(["ip", "netns", "del", self.netns], check=False,
+        subprocess.run(["umount", "--lazy", str(self.file)], check=False,
                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            os.unlink(f"/run/netns/{self.netns}")
-        except FileNotFoundError:
-            pass
+        self.file.unlink(missing_ok=True)
 
     def _ensure_bridge(self, part):
         """Nodes boot side by side: another one may make it meanwhile."""
