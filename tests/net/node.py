@@ -211,6 +211,7 @@ class Node:
             "PasswordAuthentication no\n"
             "KbdInteractiveAuthentication no\n"
             "UsePAM no\nUseDNS no\nPrintMotd no\nMaxStartups 100\n"
+            "LogLevel ERROR\n"
             f"SetEnv PATH={self.cluster.path}\n"
             "Subsystem sftp internal-sftp\n")
         corosync_conf = self.on_disk("/etc/corosync/corosync.conf")
