@@ -1,0 +1,678 @@
+#include "config.h"
+
+#include "agent/core/lxcconf.h"
+
+#include "agent/core/guestopts.h"
+#include "common/paths.h"
+
+#include <string.h>
+
+#define INCLUDE_DIR "/usr/share/lxc/config"
+
+enum {
+    DEFAULT_MEMORY_MIB = 512,
+    DEFAULT_SHARES_V1 = 1024,
+    MIN_SHARES_V1 = 2,
+    MAX_WEIGHT_V2 = 10000,
+    CPU_PERIOD_US = 100000,
+    DEFAULT_TTYS = 2,
+};
+
+typedef struct {
+    const AgentGuestConf *conf;
+    const AgentLxcFacts *facts;
+    GPtrArray *warnings;  /* nullable */
+    GHashTable *features; /* nullable */
+    GString *out;
+    guint32 ctid;
+    gboolean is_unprivileged;
+} Generator;
+
+static void line(Generator *self, const char *key, const char *format, ...)
+    G_GNUC_PRINTF(3, 4);
+static void warn(Generator *self, const char *format, ...) G_GNUC_PRINTF(2, 3);
+
+static void
+line(Generator *self, const char *key, const char *format, ...)
+{
+    va_list args;
+
+    g_string_append_printf(self->out, "%s = ", key);
+    va_start(args, format);
+    g_string_append_vprintf(self->out, format, args);
+    va_end(args);
+    g_string_append_c(self->out, '\n');
+}
+
+static void
+warn(Generator *self, const char *format, ...)
+{
+    va_list args;
+
+    if (self->warnings != NULL) {
+        va_start(args, format);
+        g_ptr_array_add(self->warnings, g_strdup_vprintf(format, args));
+        va_end(args);
+    }
+}
+
+static gboolean
+feature(const Generator *self, const char *name)
+{
+    const char *value = self->features != NULL
+                            ? g_hash_table_lookup(self->features, name)
+                            : NULL;
+
+    return value != NULL && strcmp(value, "1") == 0;
+}
+
+static gboolean
+has_raw(const AgentGuestConf *conf, const char *wanted)
+{
+    for (guint i = 0; i < agent_guestconf_n_raw(conf); i++) {
+        const char *key, *value;
+
+        agent_guestconf_raw(conf, i, &key, &value);
+        if (strcmp(key, wanted) == 0) {
+            return TRUE;
+        }
+    }
+    return FALSE;
+}
+
+static gboolean
+require(const AgentGuestConf *conf, GError **error)
+{
+    static const char *const needed[] = {"arch", "ostype", NULL};
+
+    for (guint i = 0; needed[i] != NULL; i++) {
+        if (agent_guestconf_get(conf, needed[i]) == NULL) {
+            g_set_error(error, AGENT_GUESTCONF_ERROR,
+                        AGENT_GUESTCONF_ERROR_VALUE,
+                        "missing '%s' - internal error", needed[i]);
+            return FALSE;
+        }
+    }
+    if (agent_guestconf_get(conf, "rootfs") == NULL) {
+        g_set_error(error, AGENT_GUESTCONF_ERROR, AGENT_GUESTCONF_ERROR_VALUE,
+                    "missing 'rootfs' configuration");
+        return FALSE;
+    }
+    return TRUE;
+}
+
+/* --- the lines of spec 2.1, in its order --- */
+
+static void
+add_cgroup_names(Generator *self)
+{
+    line(self, "lxc.cgroup.relative", "0");
+    line(self, "lxc.cgroup.dir.monitor", "lxc.monitor/%u", self->ctid);
+    line(self, "lxc.cgroup.dir.container", "lxc/%u", self->ctid);
+    line(self, "lxc.cgroup.dir.container.inner", "ns");
+}
+
+/* The file of the distribution, or the common one. */
+static void
+add_include(Generator *self, const char *suffix)
+{
+    g_autofree char *own = g_strdup_printf(
+        "%s.%s", agent_guestconf_get(self->conf, "ostype"), suffix);
+    gboolean exists = g_strv_contains(self->facts->includes, own);
+
+    line(self, "lxc.include", INCLUDE_DIR "/%s", exists ? own : suffix);
+}
+
+static void
+add_seccomp(Generator *self)
+{
+    if (feature(self, "mknod")) {
+        warn(self, "feature 'mknod' is not supported and ignored");
+    }
+    if (!self->is_unprivileged) {
+        return;
+    }
+    if (has_raw(self->conf, "lxc.seccomp.profile")) {
+        if (feature(self, "keyctl")) {
+            warn(self, "explicitly configured lxc.seccomp.profile overrides "
+                       "the following settings: keyctl");
+        }
+        return;
+    }
+    line(self, "lxc.seccomp.profile", PVE_LXC_DIR "/%u/rules.seccomp",
+         self->ctid);
+}
+
+static void
+add_apparmor_mounts(Generator *self)
+{
+    const char *types = self->features != NULL
+                            ? g_hash_table_lookup(self->features, "mount")
+                            : NULL;
+    g_auto(GStrv) list = agent_list_split(types != NULL ? types : "");
+
+    for (char **type = list; *type != NULL; type++) {
+        line(self, "lxc.apparmor.raw", "mount fstype=%s,", *type);
+    }
+}
+
+static void
+add_apparmor(Generator *self)
+{
+    if (has_raw(self->conf, "lxc.apparmor.profile")) {
+        if (feature(self, "nesting") || feature(self, "fuse")) {
+            warn(self, "explicitly configured lxc.apparmor.profile overrides "
+                       "the following settings: features");
+        }
+        return;
+    }
+    line(self, "lxc.apparmor.profile", "generated");
+    line(self, "lxc.apparmor.raw", "allow mqueue,");
+    if (feature(self, "nesting")) {
+        line(self, "lxc.apparmor.allow_nesting", "1");
+        line(self, "lxc.apparmor.raw", "allow userns,");
+    } else {
+        line(self, "lxc.apparmor.raw", "deny mount -> /proc/,");
+        line(self, "lxc.apparmor.raw", "deny mount -> /sys/,");
+    }
+    add_apparmor_mounts(self);
+}
+
+static void
+add_mounts(Generator *self)
+{
+    const char *entrypoint = agent_guestconf_get(self->conf, "entrypoint");
+
+    if (feature(self, "fuse")) {
+        line(self, "lxc.apparmor.raw", "mount fstype=fuse,");
+        line(self, "lxc.mount.entry",
+             "/dev/fuse dev/fuse none bind,create=file 0 0");
+    }
+    if (self->is_unprivileged && !feature(self, "force_rw_sys")) {
+        line(self, "lxc.mount.auto", "sys:mixed");
+    }
+    if (entrypoint != NULL && strcmp(entrypoint, "/sbin/init") != 0) {
+        line(self, "lxc.mount.entry",
+             "shm dev/shm tmpfs rw,nosuid,nodev,create=dir 0 0");
+    }
+}
+
+static void
+warn_about_devices(Generator *self)
+{
+    g_auto(GStrv) keys = agent_guestconf_keys(self->conf);
+
+    for (char **key = keys; *key != NULL; key++) {
+        if (agent_guestopt_index(*key, "dev", 256) >= 0) {
+            warn(self, "%s: device passthrough is not supported and ignored",
+                 *key);
+        }
+    }
+}
+
+static void
+add_idmap(Generator *self)
+{
+    line(self, "lxc.monitor.unshare", "1");
+    if (self->is_unprivileged && !has_raw(self->conf, "lxc.idmap")) {
+        line(self, "lxc.idmap", "u 0 100000 65536");
+        line(self, "lxc.idmap", "g 0 100000 65536");
+    }
+}
+
+static void
+add_terminals(Generator *self)
+{
+    if (!agent_guestconf_get_bool(self->conf, "console", TRUE)) {
+        line(self, "lxc.console.path", "none");
+        line(self, "lxc.cgroup2.devices.deny", "c 5:1 rwm");
+        line(self, "lxc.cgroup.devices.deny", "c 5:1 rwm");
+    }
+    line(self, "lxc.tty.max", "%" G_GUINT64_FORMAT,
+         agent_guestconf_get_uint(self->conf, "tty", DEFAULT_TTYS));
+    line(self, "lxc.environment", "TERM=linux");
+}
+
+static void
+add_hostname(Generator *self)
+{
+    g_autofree char *name = agent_guestconf_hostname(self->conf);
+
+    line(self, "lxc.uts.name", "%s", name);
+}
+
+static void
+add_memory(Generator *self)
+{
+    guint64 memory =
+        agent_guestconf_get_uint(self->conf, "memory", DEFAULT_MEMORY_MIB);
+    guint64 swap = agent_guestconf_get_uint(self->conf, "swap", 0);
+    guint64 high =
+        memory >= 16384 ? (memory - 128) << 20 : memory * 1024 * 1016;
+
+    switch (self->facts->memory) {
+    case AGENT_CGROUP_V2:
+        line(self, "lxc.cgroup2.memory.max", "%" G_GUINT64_FORMAT,
+             memory << 20);
+        line(self, "lxc.cgroup2.memory.high", "%" G_GUINT64_FORMAT, high);
+        line(self, "lxc.cgroup2.memory.swap.max", "%" G_GUINT64_FORMAT,
+             swap << 20);
+        break;
+    case AGENT_CGROUP_V1:
+        line(self, "lxc.cgroup.memory.limit_in_bytes", "%" G_GUINT64_FORMAT,
+             memory << 20);
+        if (self->facts->has_memsw) {
+            line(self, "lxc.cgroup.memory.memsw.limit_in_bytes",
+                 "%" G_GUINT64_FORMAT, (memory + swap) << 20);
+        }
+        break;
+    case AGENT_CGROUP_NONE:
+        warn(self, "no memory controller: the container runs without a "
+                   "memory limit");
+        break;
+    }
+}
+
+static void
+add_cpu_v2(Generator *self, gint64 quota)
+{
+    if (quota > 0) {
+        line(self, "lxc.cgroup2.cpu.max", "%" G_GINT64_FORMAT " %d", quota,
+             CPU_PERIOD_US);
+    }
+    if (agent_guestconf_get(self->conf, "cpuunits") != NULL) {
+        guint64 units = agent_guestconf_get_uint(self->conf, "cpuunits", 100);
+
+        line(self, "lxc.cgroup2.cpu.weight", "%" G_GUINT64_FORMAT,
+             CLAMP(units, 1, MAX_WEIGHT_V2));
+    }
+}
+
+static void
+add_cpu_v1(Generator *self, gint64 quota)
+{
+    guint64 units =
+        agent_guestconf_get_uint(self->conf, "cpuunits", DEFAULT_SHARES_V1);
+
+    if (quota > 0) {
+        line(self, "lxc.cgroup.cpu.cfs_period_us", "%d", CPU_PERIOD_US);
+        line(self, "lxc.cgroup.cpu.cfs_quota_us", "%" G_GINT64_FORMAT, quota);
+    }
+    line(self, "lxc.cgroup.cpu.shares", "%" G_GUINT64_FORMAT,
+         MAX(units, MIN_SHARES_V1));
+}
+
+static void
+add_cpu(Generator *self)
+{
+    const char *limit = agent_guestconf_get(self->conf, "cpulimit");
+    gint64 quota = limit != NULL
+                       ? (gint64)(CPU_PERIOD_US * g_ascii_strtod(limit, NULL))
+                       : 0;
+
+    /* The kernel refuses quotas below one millisecond. */
+    if (quota > 0 && quota < 1000) {
+        quota = 1000;
+    }
+    if (self->facts->cpu == AGENT_CGROUP_V2) {
+        add_cpu_v2(self, quota);
+    } else if (self->facts->cpu == AGENT_CGROUP_V1) {
+        add_cpu_v1(self, quota);
+    }
+}
+
+static void
+add_root(Generator *self)
+{
+    const char *entrypoint = agent_guestconf_get(self->conf, "entrypoint");
+
+    line(self, "lxc.rootfs.path", PVE_LXC_DIR "/%u/rootfs", self->ctid);
+    if (entrypoint != NULL) {
+        line(self, "lxc.init.cmd", "%s", entrypoint);
+    }
+}
+
+/* The MTU of the interface, checked against its bridge's. 0: an error. */
+static guint
+net_mtu(Generator *self, const AgentNet *net, GError **error)
+{
+    gpointer found = NULL;
+    guint bridge_mtu;
+
+    if (net->bridge == NULL) {
+        g_set_error(error, AGENT_GUESTCONF_ERROR, AGENT_GUESTCONF_ERROR_VALUE,
+                    "%s: missing bridge configuration", net->key);
+        return 0;
+    }
+    if (!g_hash_table_lookup_extended(self->facts->bridge_mtus, net->bridge,
+                                      NULL, &found)) {
+        g_set_error(error, AGENT_GUESTCONF_ERROR, AGENT_GUESTCONF_ERROR_VALUE,
+                    "bridge '%s' does not exist", net->bridge);
+        return 0;
+    }
+    bridge_mtu = GPOINTER_TO_UINT(found);
+    if (net->mtu > bridge_mtu) {
+        g_set_error(error, AGENT_GUESTCONF_ERROR, AGENT_GUESTCONF_ERROR_VALUE,
+                    "%s: MTU size '%u' is bigger than bridge MTU '%u'",
+                    net->key, net->mtu, bridge_mtu);
+        return 0;
+    }
+    return net->mtu != 0 ? net->mtu : bridge_mtu;
+}
+
+static void
+net_line(Generator *self,
+         const AgentNet *net,
+         const char *key,
+         const char *text)
+{
+    g_autofree char *full = g_strdup_printf("lxc.net.%u.%s", net->index, key);
+
+    line(self, full, "%s", text);
+}
+
+static gboolean
+is_address(const char *ip)
+{
+    return ip != NULL && strcmp(ip, "dhcp") != 0 && strcmp(ip, "manual") != 0 &&
+           strcmp(ip, "auto") != 0;
+}
+
+/* For images without a network stack: the host brings the interface up. */
+static void
+add_host_managed(Generator *self, const AgentNet *net)
+{
+    if (is_address(net->ip)) {
+        net_line(self, net, "ipv4.address", net->ip);
+    }
+    if (net->gw != NULL) {
+        net_line(self, net, "ipv4.gateway", net->gw);
+    }
+    if (is_address(net->ip6)) {
+        net_line(self, net, "ipv6.address", net->ip6);
+    }
+    if (net->gw6 != NULL) {
+        net_line(self, net, "ipv6.gateway", net->gw6);
+    }
+    net_line(self, net, "flags", "up");
+    if (g_strcmp0(net->ip, "dhcp") == 0 || g_strcmp0(net->ip6, "dhcp") == 0) {
+        warn(self, "%s: DHCP run by the host is not supported and ignored",
+             net->key);
+    }
+}
+
+static void
+warn_about_net(Generator *self, const AgentNet *net)
+{
+    if (net->tag != 0 || net->trunks != NULL) {
+        warn(self, "%s: 'tag' and 'trunks' are not supported and ignored",
+             net->key);
+    }
+    if (net->firewall) {
+        warn(self, "%s: 'firewall' is not supported and ignored", net->key);
+    }
+    if (net->rate != NULL) {
+        warn(self, "%s: 'rate' is not supported and ignored", net->key);
+    }
+}
+
+static gboolean
+add_net(Generator *self, const AgentNet *net, GError **error)
+{
+    guint mtu = net_mtu(self, net, error);
+    g_autofree char *pair =
+        g_strdup_printf("veth%ui%u", self->ctid, net->index);
+    g_autofree char *mtu_text = g_strdup_printf("%u", mtu);
+
+    if (mtu == 0) {
+        return FALSE;
+    }
+    warn_about_net(self, net);
+    net_line(self, net, "type", "veth");
+    net_line(self, net, "veth.pair", pair);
+    if (net->hwaddr != NULL) {
+        net_line(self, net, "hwaddr", net->hwaddr);
+    }
+    net_line(self, net, "name", net->name);
+    net_line(self, net, "mtu", mtu_text);
+    net_line(self, net, "script.up", self->facts->script_up);
+    if (net->host_managed && !net->link_down) {
+        if (g_strcmp0(net->ip6, "auto") == 0) {
+            g_set_error(error, AGENT_GUESTCONF_ERROR,
+                        AGENT_GUESTCONF_ERROR_VALUE,
+                        "%s: SLAAC is not supported for host-managed network "
+                        "configuration",
+                        net->key);
+            return FALSE;
+        }
+        add_host_managed(self, net);
+    }
+    return TRUE;
+}
+
+static gint
+by_key(gconstpointer a, gconstpointer b)
+{
+    const AgentNet *x = *(const AgentNet *const *)a;
+    const AgentNet *y = *(const AgentNet *const *)b;
+
+    return strcmp(x->key, y->key);
+}
+
+static gboolean
+add_nets(Generator *self, GError **error)
+{
+    g_autoptr(GPtrArray) nets = agent_guestconf_nets(self->conf, error);
+
+    if (nets == NULL) {
+        return FALSE;
+    }
+    g_ptr_array_sort(nets, by_key);
+    for (guint i = 0; i < nets->len; i++) {
+        if (!add_net(self, nets->pdata[i], error)) {
+            return FALSE;
+        }
+    }
+    return TRUE;
+}
+
+static void
+add_environment(Generator *self)
+{
+    const char *const *env = agent_guestconf_env(self->conf);
+    const char *key = self->facts->knows_key("lxc.environment.runtime")
+                          ? "lxc.environment.runtime"
+                          : "lxc.environment";
+
+    for (; *env != NULL; env++) {
+        line(self, key, "%s", *env);
+    }
+}
+
+/* --- raw lines --- */
+
+/* Names from before LXC 3. */
+static const struct {
+    const char *old;
+    const char *new;
+} renamed[] = {
+    {"lxc.aa_allow_incomplete", "lxc.apparmor.allow_incomplete"},
+    {"lxc.aa_profile", "lxc.apparmor.profile"},
+    {"lxc.console", "lxc.console.path"},
+    {"lxc.devttydir", "lxc.tty.dir"},
+    {"lxc.devtty.dir", "lxc.tty.dir"},
+    {"lxc.haltsignal", "lxc.signal.halt"},
+    {"lxc.id_map", "lxc.idmap"},
+    {"lxc.init_cmd", "lxc.init.cmd"},
+    {"lxc.logfile", "lxc.log.file"},
+    {"lxc.loglevel", "lxc.log.level"},
+    {"lxc.mount", "lxc.mount.fstab"},
+    {"lxc.pts", "lxc.pty.max"},
+    {"lxc.rebootsignal", "lxc.signal.reboot"},
+    {"lxc.se_context", "lxc.selinux.context"},
+    {"lxc.seccomp", "lxc.seccomp.profile"},
+    {"lxc.stopsignal", "lxc.signal.stop"},
+    {"lxc.tty", "lxc.tty.max"},
+    {"lxc.utsname", "lxc.uts.name"},
+};
+
+static const char *const families[] = {"lxc.cgroup2", "lxc.cgroup", "lxc.net",
+                                       "lxc.prlimit", "lxc.sysctl", NULL};
+
+/* Returns: (owned) today's name of @key. */
+static char *
+current_name(const char *key)
+{
+    if (g_str_has_prefix(key, "lxc.limit.")) {
+        return g_strconcat("lxc.prlimit.", key + strlen("lxc.limit."), NULL);
+    }
+    for (guint i = 0; i < G_N_ELEMENTS(renamed); i++) {
+        if (strcmp(key, renamed[i].old) == 0) {
+            return g_strdup(renamed[i].new);
+        }
+    }
+    return g_strdup(key);
+}
+
+/* The library answers for a family by its bare name only. */
+static gboolean
+knows(const AgentLxcFacts *facts, const char *key)
+{
+    for (guint i = 0; families[i] != NULL; i++) {
+        gsize n = strlen(families[i]);
+
+        if (strncmp(key, families[i], n) == 0 && key[n] == '.') {
+            return facts->knows_key(families[i]);
+        }
+    }
+    return facts->knows_key(key);
+}
+
+static void
+add_raw(Generator *self)
+{
+    for (guint i = 0; i < agent_guestconf_n_raw(self->conf); i++) {
+        const char *key, *value;
+        g_autofree char *name = NULL;
+
+        agent_guestconf_raw(self->conf, i, &key, &value);
+        name = current_name(key);
+        if (strcmp(name, key) != 0) {
+            warn(self, "%s is deprecated and was renamed to %s", key, name);
+        }
+        if (knows(self->facts, name)) {
+            line(self, name, "%s", value);
+        } else {
+            warn(self, "%s: this LXC library does not know the key, ignored",
+                 key);
+        }
+    }
+}
+
+static void
+add_cpuset(Generator *self)
+{
+    if (self->facts->cpus == NULL ||
+        has_raw(self->conf, "lxc.cgroup2.cpuset.cpus") ||
+        has_raw(self->conf, "lxc.cgroup.cpuset.cpus")) {
+        return;
+    }
+    if (self->facts->cpuset == AGENT_CGROUP_V2) {
+        line(self, "lxc.cgroup2.cpuset.cpus", "%s", self->facts->cpus);
+    } else if (self->facts->cpuset == AGENT_CGROUP_V1) {
+        line(self, "lxc.cgroup.cpuset.cpus", "%s", self->facts->cpus);
+    }
+}
+
+static GHashTable *
+parse_features(const AgentGuestConf *conf, GError **error)
+{
+    const char *text = agent_guestconf_get(conf, "features");
+
+    return agent_props_parse(agent_features_schema, text != NULL ? text : "",
+                             error);
+}
+
+static gboolean
+generate(Generator *self, GError **error)
+{
+    add_cgroup_names(self);
+    line(self, "lxc.arch", "%s", agent_guestconf_get(self->conf, "arch"));
+    add_include(self, "common.conf");
+    if (self->is_unprivileged) {
+        add_include(self, "userns.conf");
+    }
+    add_seccomp(self);
+    add_apparmor(self);
+    add_mounts(self);
+    warn_about_devices(self);
+    add_idmap(self);
+    add_terminals(self);
+    add_hostname(self);
+    add_memory(self);
+    add_cpu(self);
+    add_root(self);
+    if (!add_nets(self, error)) {
+        return FALSE;
+    }
+    add_environment(self);
+    add_raw(self);
+    add_cpuset(self);
+    return TRUE;
+}
+
+char *
+agent_lxcconf_generate(const AgentGuestConf *conf,
+                       const AgentLxcFacts *facts,
+                       GPtrArray *warnings,
+                       GError **error)
+{
+    g_autoptr(GHashTable) features = NULL;
+    g_autoptr(GString) out = g_string_new(NULL);
+    Generator self = {.conf = conf,
+                      .facts = facts,
+                      .warnings = warnings,
+                      .out = out,
+                      .ctid = agent_guestconf_ctid(conf),
+                      .is_unprivileged = agent_guestconf_is_unprivileged(conf)};
+
+    if (!require(conf, error)) {
+        return NULL;
+    }
+    features = parse_features(conf, error);
+    if (features == NULL) {
+        g_prefix_error(error, "features: ");
+        return NULL;
+    }
+    self.features = features;
+    if (!generate(&self, error)) {
+        return NULL;
+    }
+    return g_string_free(g_steal_pointer(&out), FALSE);
+}
+
+char *
+agent_lxcconf_seccomp(const AgentGuestConf *conf, const char *common)
+{
+    g_autoptr(GHashTable) features = parse_features(conf, NULL);
+    const char *keyctl =
+        features != NULL ? g_hash_table_lookup(features, "keyctl") : NULL;
+    GString *out;
+
+    if (!agent_guestconf_is_unprivileged(conf) ||
+        has_raw(conf, "lxc.seccomp.profile")) {
+        return NULL;
+    }
+    out = g_string_new(common);
+    if (out->len > 0 && out->str[out->len - 1] != '\n') {
+        g_string_append_c(out, '\n');
+    }
+    /* btrfs ioctls act on the whole file system. */
+    g_string_append(out,
+                    "ioctl errno 1 [1,0x9400,SCMP_CMP_MASKED_EQ,0xff00]\n");
+    if (g_strcmp0(keyctl, "1") != 0) {
+        g_string_append(out, "keyctl errno 38\n");
+    }
+    g_string_append(out, "socket errno 97 [0,38,SCMP_CMP_EQ]\n");
+    return g_string_free(out, FALSE);
+}

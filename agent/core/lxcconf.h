@@ -1,0 +1,43 @@
+/* lxcconf.h - the low-level LXC configuration of a container.
+ *
+ * A function of the container's configuration and of facts about the host.
+ * Generated at every start, never edited.
+ *
+ * Owner   the caller.
+ * Errors  GError in AGENT_GUESTCONF_ERROR. What is skipped is a warning.
+ * Thread  any.
+ * Source  spec/container-runtime.md 1.2, 2 and 3.
+ */
+#ifndef AGENT_LXCCONF_H
+#define AGENT_LXCCONF_H
+
+#include "agent/core/guestconf.h"
+
+typedef enum {
+    AGENT_CGROUP_NONE,
+    AGENT_CGROUP_V1,
+    AGENT_CGROUP_V2,
+} AgentCgroupVersion;
+
+typedef struct {
+    AgentCgroupVersion memory, cpu, cpuset;
+    gboolean has_memsw;          /* v1 only: swap is accounted */
+    const char *const *includes; /* file names in /usr/share/lxc/config */
+    GHashTable *bridge_mtus;     /* name to GUINT_TO_POINTER(mtu) */
+    const char *cpus;            /* nullable: chosen for `cores` */
+    const char *script_up;       /* plugs an interface into its bridge */
+    /* Does the library know this key, or family of keys? */
+    gboolean (*knows_key)(const char *key);
+} AgentLxcFacts;
+
+/* Returns: (owned) the text of /var/lib/lxc/CTID/config, or NULL. @warnings,
+ * nullable, gets owned lines. */
+char *agent_lxcconf_generate(const AgentGuestConf *conf,
+                             const AgentLxcFacts *facts,
+                             GPtrArray *warnings,
+                             GError **error);
+/* Returns: (owned) the seccomp policy, @common being the text of the common
+ * one; NULL when the container uses that unchanged. */
+char *agent_lxcconf_seccomp(const AgentGuestConf *conf, const char *common);
+
+#endif

@@ -1,0 +1,27 @@
+/* cgroups.h - the cgroups of containers, by path.
+ *
+ * Which controller is where is read once per call, hybrid hosts included.
+ *
+ * Owner   the caller.
+ * Errors  GError in G_FILE_ERROR.
+ * Thread  any; blocking.
+ * Source  spec/container-runtime.md 3, 10.4.
+ */
+#ifndef AGENT_CGROUPS_H
+#define AGENT_CGROUPS_H
+
+#include "agent/core/lxcconf.h"
+
+AgentCgroupVersion agent_cgroups_version(const char *controller);
+/* Does the v1 memory controller count swap? */
+gboolean agent_cgroups_has_memsw(void);
+/* Removes what an earlier run left of lxc/CTID and lxc.monitor/CTID in all
+ * hierarchies. Waits a moment for dying processes; never kills. */
+gboolean agent_cgroups_clean(guint32 ctid, GError **error);
+/* Thaws the container in both freezers. Nothing there: nothing to do. */
+void agent_cgroups_thaw(guint32 ctid);
+/* Returns: (owned) @count of the usable CPUs, chosen at random, as a list of
+ * ranges; NULL when there are not more than that. */
+char *agent_cgroups_pick_cpus(guint64 count);
+
+#endif

@@ -1,0 +1,230 @@
+#include "config.h"
+
+#include "agent/io/prepare.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "agent/core/guestopts.h"
+#include "agent/core/lxcconf.h"
+#include "agent/io/cgroups.h"
+#include "agent/io/configs.h"
+#include "agent/io/container.h"
+#include "agent/io/holds.h"
+#include "agent/io/netplug.h"
+#include "agent/io/ops.h"
+#include "common/files.h"
+#include "common/paths.h"
+
+#define INCLUDE_DIR "/usr/share/lxc/config"
+#define MAC_PREFIX "BC:24:11"
+
+enum { MAX_SECCOMP_BYTES = 1024 * 1024 };
+
+char *
+agent_prepare_log_path(guint32 ctid)
+{
+    return g_strdup_printf(PVE_CT_RUN_DIR "/ct-%u.log", ctid);
+}
+
+char *
+agent_prepare_reason_path(guint32 ctid)
+{
+    return g_strdup_printf(PVE_CT_RUN_DIR "/ct-%u.warnings", ctid);
+}
+
+/* --- the file --- */
+
+char *
+agent_prepare_mac(void)
+{
+    guint32 r = g_random_int();
+
+    return g_strdup_printf(MAC_PREFIX ":%02X:%02X:%02X", r & 0xff,
+                           r >> 8 & 0xff, r >> 16 & 0xff);
+}
+
+gboolean
+agent_prepare_macs(AgentGuestConf *conf)
+{
+    g_autoptr(GPtrArray) nets = agent_guestconf_nets(conf, NULL);
+    gboolean changed = FALSE;
+
+    for (guint i = 0; nets != NULL && i < nets->len; i++) {
+        AgentNet *net = nets->pdata[i];
+
+        if (net->hwaddr == NULL) {
+            g_autofree char *text = NULL;
+
+            net->hwaddr = agent_prepare_mac();
+            text = agent_net_format(net);
+            agent_guestconf_set(conf, net->key, text);
+            changed = TRUE;
+        }
+    }
+    return changed;
+}
+
+static gboolean
+check_startable(const AgentGuestConf *conf, GError **error)
+{
+    if (!agent_configs_check_broken(conf, error)) {
+        return FALSE;
+    }
+    if (agent_guestconf_is_template(conf)) {
+        g_set_error(error, AGENT_OPS_ERROR, AGENT_OPS_ERROR_FAILED,
+                    "you can't start a CT if it's a template");
+        return FALSE;
+    }
+    return agent_configs_check_lock(conf, "mounted", error);
+}
+
+/* Loads the file; writes it when pending changes or missing addresses belong
+ * in it. Changes of volumes stay pending: they may have to make or free one. */
+static AgentGuestConf *
+load_applied(guint32 ctid, GError **error)
+{
+    g_autoptr(AgentGuestConf) conf = agent_configs_load(ctid, error);
+    gboolean changed;
+
+    if (conf == NULL || !check_startable(conf, error)) {
+        return NULL;
+    }
+    changed = agent_guestconf_apply_pending(conf);
+    changed = agent_prepare_macs(conf) || changed;
+    if (changed && !agent_configs_store(conf, error)) {
+        return NULL;
+    }
+    return g_steal_pointer(&conf);
+}
+
+/* --- the low-level configuration --- */
+
+static char **
+list_includes(void)
+{
+    g_autoptr(GPtrArray) names = g_ptr_array_new();
+    g_autoptr(GDir) dir = g_dir_open(INCLUDE_DIR, 0, NULL);
+    const char *name;
+
+    while (dir != NULL && (name = g_dir_read_name(dir)) != NULL) {
+        g_ptr_array_add(names, g_strdup(name));
+    }
+    g_ptr_array_add(names, NULL);
+    return (char **)g_ptr_array_steal(names, NULL);
+}
+
+static GHashTable *
+find_bridges(const AgentGuestConf *conf)
+{
+    GHashTable *mtus =
+        g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+    g_autoptr(GPtrArray) nets = agent_guestconf_nets(conf, NULL);
+
+    for (guint i = 0; nets != NULL && i < nets->len; i++) {
+        const AgentNet *net = nets->pdata[i];
+        AgentLink link;
+
+        if (net->bridge != NULL && agent_link_find(net->bridge, &link, NULL)) {
+            g_hash_table_insert(mtus, g_strdup(net->bridge),
+                                GUINT_TO_POINTER(link.mtu));
+        }
+    }
+    return mtus;
+}
+
+static char *
+generate(const AgentGuestConf *conf, GError **error)
+{
+    g_auto(GStrv) includes = list_includes();
+    g_autoptr(GHashTable) bridges = find_bridges(conf);
+    g_autoptr(GPtrArray) warnings = g_ptr_array_new_with_free_func(g_free);
+    g_autofree char *cpus =
+        agent_cgroups_pick_cpus(agent_guestconf_get_uint(conf, "cores", 0));
+    AgentLxcFacts facts = {
+        .memory = agent_cgroups_version("memory"),
+        .cpu = agent_cgroups_version("cpu"),
+        .cpuset = agent_cgroups_version("cpuset"),
+        .has_memsw = agent_cgroups_has_memsw(),
+        .includes = (const char *const *)includes,
+        .bridge_mtus = bridges,
+        .cpus = cpus,
+        .script_up = PVE_LIBEXECDIR "/lxcnetaddbr",
+        .knows_key = agent_container_knows_key,
+    };
+    char *text = agent_lxcconf_generate(conf, &facts, warnings, error);
+
+    for (guint i = 0; i < warnings->len; i++) {
+        g_printerr("WARN: %s\n", (const char *)warnings->pdata[i]);
+    }
+    return text;
+}
+
+static gboolean
+write_seccomp(const AgentGuestConf *conf, const char *directory, GError **error)
+{
+    g_autoptr(GBytes) common =
+        pve_file_read(INCLUDE_DIR "/common.seccomp", MAX_SECCOMP_BYTES, error);
+    g_autofree char *path = g_build_filename(directory, "rules.seccomp", NULL);
+    g_autofree char *text = NULL;
+
+    if (common == NULL) {
+        return FALSE;
+    }
+    text = agent_lxcconf_seccomp(conf, g_bytes_get_data(common, NULL));
+    return text == NULL ||
+           pve_file_replace(path, text, strlen(text), 0644, error);
+}
+
+/* Containers' users walk through these directories. */
+static gboolean
+make_directory(const char *path, GError **error)
+{
+    if (!pve_mkdir_parents(PVE_LXC_DIR, 0755, error) ||
+        !pve_mkdir_parents(path, 0755, error)) {
+        return FALSE;
+    }
+    if (chmod(PVE_LXC_DIR, 0755) < 0 || chmod(path, 0755) < 0) {
+        return pve_errno_error(error, "change mode of", path);
+    }
+    return TRUE;
+}
+
+static gboolean
+write_config(const AgentGuestConf *conf, GError **error)
+{
+    guint32 ctid = agent_guestconf_ctid(conf);
+    g_autofree char *directory = g_strdup_printf(PVE_LXC_DIR "/%u", ctid);
+    g_autofree char *path = g_build_filename(directory, "config", NULL);
+    g_autofree char *draft = g_build_filename(directory, "config.new", NULL);
+    g_autofree char *text = generate(conf, error);
+    gboolean fine;
+
+    if (text == NULL || !make_directory(directory, error) ||
+        !pve_mkdir_parents(PVE_CT_RUN_DIR, 0755, error) ||
+        !write_seccomp(conf, directory, error)) {
+        return FALSE;
+    }
+    fine = pve_file_replace(draft, text, strlen(text), 0644, error) &&
+           agent_container_check(ctid, draft, error);
+    if (fine && rename(draft, path) < 0) {
+        fine = pve_errno_error(error, "replace", path);
+    }
+    (void)unlink(draft);
+    return fine;
+}
+
+gboolean
+agent_prepare_start(guint32 ctid, GError **error)
+{
+    g_autoptr(AgentGuestConf) conf = NULL;
+
+    if (!agent_configs_check_quorum(error)) {
+        return FALSE;
+    }
+    conf = load_applied(ctid, error);
+    return conf != NULL && write_config(conf, error) &&
+           agent_holds_claim(ctid, error);
+}

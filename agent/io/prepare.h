@@ -1,0 +1,29 @@
+/* prepare.h - everything before a container's monitor runs.
+ *
+ * Used by whoever starts a container, and by its supervisor for a restart that
+ * came from inside.
+ *
+ * Owner   the caller.
+ * Errors  GError in AGENT_OPS_ERROR.
+ * Thread  one; blocking.
+ * Source  spec/container-runtime.md 4.1.
+ */
+#ifndef AGENT_PREPARE_H
+#define AGENT_PREPARE_H
+
+#include "agent/core/guestconf.h"
+
+/* Files in /run/pve of one container. */
+char *agent_prepare_log_path(guint32 ctid);    /* of liblxc */
+char *agent_prepare_reason_path(guint32 ctid); /* what a hook complained of */
+
+/* Quorum, file, template, lock, pending changes, missing MACs, id maps; then
+ * /var/lib/lxc/CTID/config and rules.seccomp, tested; last the claim, which is
+ * valid for 5 s. The caller holds the config mutex. */
+gboolean agent_prepare_start(guint32 ctid, GError **error);
+/* Returns: (owned) a new address with our prefix. */
+char *agent_prepare_mac(void);
+/* Gives each netN without an address a new one. TRUE when one got it. */
+gboolean agent_prepare_macs(AgentGuestConf *conf);
+
+#endif

@@ -1,0 +1,264 @@
+/* pve-lxc-supervise CTID - one per running container: its LXC monitor.
+ *
+ *            +--> mount --> run --+--> clean up --> exit
+ *            |                    |
+ *     lock --+<-- prepare <-------+ reboot from inside: exec ourselves
+ *
+ * It holds the container's run lock from before it mounts anything until
+ * nothing of the run is left. Who started it may die: it has its own session,
+ * no terminal and no descriptor of theirs, and liblxc moves it into
+ * lxc.monitor/CTID. On descriptor 3, where there is one, it says why a start
+ * failed. (spec/container-runtime.md 13.2)
+ *
+ *   pve-lxc-supervise CTID              a first run
+ *   pve-lxc-supervise --again FD CTID   after a reboot; FD holds the run lock
+ *   pve-lxc-supervise --post-stop ...   as liblxc's hook: a failure there makes
+ *                                       liblxc give up on a reboot
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "agent/io/cgroups.h"
+#include "agent/io/child.h"
+#include "agent/io/configs.h"
+#include "agent/io/container.h"
+#include "agent/io/lockfile.h"
+#include "agent/io/mounts.h"
+#include "agent/io/netplug.h"
+#include "agent/io/prepare.h"
+#include "common/files.h"
+#include "common/log.h"
+#include "common/names.h"
+
+#define SELF PVE_LIBEXECDIR "/pve-lxc-supervise"
+
+enum { STATUS_FD = 3, LOCK_WAIT_MS = 30000, MAX_REASON = 4096 };
+
+typedef struct {
+    guint32 ctid;
+    int status;    /* -1: nobody listens */
+    int namespace; /* the host's mount namespace */
+    AgentLock *lock;
+} Run;
+
+/* Nobody may be there to read it any more. */
+static void
+tell(const Run *self, const char *reason)
+{
+    if (self->status >= 0) {
+        (void)pve_write_all(self->status, reason, strlen(reason));
+    }
+}
+
+static void
+report(const Run *self, const char *reason)
+{
+    g_warning("CT %u: %s", self->ctid, reason);
+    tell(self, reason);
+}
+
+static gboolean
+clean_leftovers(guint32 ctid, GError **error)
+{
+    agent_netplug_clean(ctid);
+    return agent_cgroups_clean(ctid, error);
+}
+
+static gboolean
+mount_all(const AgentGuestConf *conf, GError **error)
+{
+    g_autoptr(AgentStorageCfg) cfg = agent_configs_storages();
+
+    return agent_mounts_unshare(error) && agent_mounts_attach(conf, cfg, error);
+}
+
+/* Words of init's command: liblxc would split them without minding quotes. */
+static gboolean
+init_words(const AgentGuestConf *conf, char ***words, GError **error)
+{
+    const char *entrypoint = agent_guestconf_get(conf, "entrypoint");
+
+    *words = NULL;
+    return entrypoint == NULL ||
+           g_shell_parse_argv(entrypoint, NULL, words, error);
+}
+
+/* A hook's own words are better than what liblxc makes of its exit status. */
+static char *
+failure_reason(guint32 ctid, const char *log)
+{
+    g_autofree char *path = agent_prepare_reason_path(ctid);
+    g_autoptr(GBytes) bytes = pve_file_read(path, MAX_REASON, NULL);
+
+    if (bytes != NULL && g_bytes_get_size(bytes) > 0) {
+        return g_strchomp(g_strdup(g_bytes_get_data(bytes, NULL)));
+    }
+    return agent_container_log_reason(log);
+}
+
+static AgentRunEnd
+run(const Run *self, const AgentGuestConf *conf, char **words)
+{
+    g_autofree char *log = agent_prepare_log_path(self->ctid);
+    g_autofree char *reasons = agent_prepare_reason_path(self->ctid);
+    AgentRunEnd end;
+
+    (void)unlink(reasons);
+    end = agent_container_run(self->ctid, SELF " --post-stop", words, log,
+                              agent_guestconf_get_bool(conf, "debug", FALSE));
+    if (end == AGENT_RUN_FAILED) {
+        g_autofree char *reason = failure_reason(self->ctid, log);
+
+        report(self, reason);
+    } else {
+        tell(self, "it ended at once");
+    }
+    return end;
+}
+
+/* Mounts are gone when we are; the rest goes now. */
+static void
+clean_up(const Run *self)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (!clean_leftovers(self->ctid, &error)) {
+        g_warning("CT %u: %s", self->ctid, error->message);
+    }
+}
+
+/* A new image of ourselves, in the host's mount namespace: this run's mounts
+ * end with its namespace. The lock passes over. */
+static void
+exec_again(const Run *self)
+{
+    g_autofree char *fd = g_strdup_printf("%d", agent_lock_fd(self->lock));
+    g_autofree char *id = g_strdup_printf("%u", self->ctid);
+    char *const argv[] = {(char *)SELF, (char *)"--again", fd, id, NULL};
+
+    if (fcntl(agent_lock_fd(self->lock), F_SETFD, 0) < 0 ||
+        setns(self->namespace, CLONE_NEWNS) < 0 || chdir("/") < 0) {
+        g_warning("CT %u: cannot restart: %s", self->ctid, g_strerror(errno));
+        return;
+    }
+    (void)execv(SELF, argv);
+    g_warning("CT %u: exec " SELF ": %s", self->ctid, g_strerror(errno));
+}
+
+static int
+supervise(Run *self)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(AgentGuestConf) conf = agent_configs_load(self->ctid, &error);
+    g_auto(GStrv) words = NULL;
+    AgentRunEnd end;
+
+    if (conf == NULL || !clean_leftovers(self->ctid, &error) ||
+        !init_words(conf, &words, &error) || !mount_all(conf, &error)) {
+        report(self, error->message);
+        return 1;
+    }
+    end = run(self, conf, words);
+    clean_up(self);
+    if (end == AGENT_RUN_REBOOT) {
+        exec_again(self);
+    }
+    return end == AGENT_RUN_ENDED ? 0 : 1;
+}
+
+/* The rest of a reboot: the file may have changed, or moved, meanwhile. */
+static gboolean
+prepare_again(guint32 ctid, GError **error)
+{
+    g_autoptr(AgentLock) mutex = agent_lock_config(ctid, error);
+
+    return mutex != NULL && agent_prepare_start(ctid, error);
+}
+
+static int
+start_again(Run *self, int lock_fd)
+{
+    g_autoptr(GError) error = NULL;
+
+    self->lock = agent_lock_adopt(lock_fd);
+    if (!prepare_again(self->ctid, &error)) {
+        g_warning("CT %u stays stopped after its reboot: %s", self->ctid,
+                  error->message);
+        return 1;
+    }
+    return supervise(self);
+}
+
+static int
+start_first(Run *self)
+{
+    g_autoptr(GError) error = NULL;
+    struct stat st;
+
+    if (fstat(STATUS_FD, &st) == 0 && S_ISFIFO(st.st_mode)) {
+        self->status = STATUS_FD;
+        (void)fcntl(STATUS_FD, F_SETFD, FD_CLOEXEC);
+    }
+    agent_child_close_fds(self->status);
+    self->lock = agent_lock_run(self->ctid, LOCK_WAIT_MS, &error);
+    if (self->lock == NULL) {
+        report(self, error->message);
+        return 1;
+    }
+    self->namespace = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+    return supervise(self);
+}
+
+/* Nothing of who started us may matter. */
+static void
+settle(void)
+{
+    sigset_t none;
+
+    (void)signal(SIGPIPE, SIG_IGN);
+    (void)signal(SIGCHLD, SIG_DFL);
+    (void)signal(SIGHUP, SIG_IGN);
+    (void)sigemptyset(&none);
+    (void)sigprocmask(SIG_SETMASK, &none, NULL);
+    (void)umask(022);
+    if (chdir("/") < 0) {
+        g_warning("chdir /: %s", g_strerror(errno));
+    }
+}
+
+int
+main(int argc, char **argv)
+{
+    gboolean is_again = argc == 4 && strcmp(argv[1], "--again") == 0;
+    Run self = {.status = -1, .namespace = -1};
+    guint64 fd;
+
+    if (argc > 1 && strcmp(argv[1], "--post-stop") == 0) {
+        return g_strcmp0(g_getenv("LXC_TARGET"), "reboot") == 0 ? 1 : 0;
+    }
+    pve_log_init("pve-lxc-supervise", TRUE, TRUE);
+    self.ctid = argc == 2 || is_again ? pve_ctid_parse(argv[argc - 1]) : 0;
+    if (self.ctid == 0) {
+        fprintf(stderr, "usage: pve-lxc-supervise CTID\n");
+        return 255;
+    }
+    settle();
+    if (!is_again) {
+        return start_first(&self);
+    }
+    if (!g_ascii_string_to_unsigned(argv[2], 10, 3, G_MAXINT32, &fd, NULL)) {
+        return 255;
+    }
+    agent_child_close_fds((int)fd);
+    self.namespace = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+    return start_again(&self, (int)fd);
+}
