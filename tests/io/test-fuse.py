@@ -824,6 +824,9 @@ def main():
     finally:
         if daemon.process is not None and daemon.process.poll() is None:
             daemon.end(signal.SIGKILL)
+        if PID_FILE.exists():  # ours: /run is private
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(PID_FILE.read_text()), signal.SIGKILL)
         text = LOG.read_text()
         if failed or "ERROR: " in text or "runtime error" in text:
             failed += 1
