@@ -587,9 +587,11 @@ agent_holds_hand_over(guint32 ctid,
         return FALSE;
     }
     if (!agent_holds_rename_new(from, to, error)) {
-        /* These are decided before anything is sent; all else may mean that
-         * the rename is under way (DESIGN.md 2, promise 3). */
-        *unknown = errno != EEXIST && errno != ENOENT && errno != EACCES;
+        /* These two are verdicts of the ordered tree. Everything else, EACCES
+         * too, can come for a rename that was sent: a node that loses quorum
+         * with it under way does not know what the majority did with it
+         * (DESIGN.md 2, promise 3). */
+        *unknown = errno != EEXIST && errno != ENOENT;
         g_prefix_error(error, "handover of %u: ", ctid);
         return FALSE;
     }
