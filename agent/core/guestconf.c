@@ -59,7 +59,7 @@ section_new(const char *name)
     self->values =
         g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     self->raw = g_ptr_array_new_with_free_func((GDestroyNotify)raw_line_free);
-    self->env = g_ptr_array_new_null_terminated(0, g_free, TRUE);
+    self->env = g_ptr_array_new_null_terminated(1, g_free, TRUE);
     self->unparsed = g_ptr_array_new_with_free_func(g_free);
     self->description = g_string_new(NULL);
     return self;

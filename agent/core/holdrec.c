@@ -250,7 +250,7 @@ agent_holdrec_parse(GBytes *text, GError **error)
         }
     }
     if (self->boot_id == NULL) {
-        refuse(error, g_strv_length(lines), "no boot-id");
+        refuse(error, 1, "no boot-id");
         return NULL;
     }
     return g_steal_pointer(&self);

@@ -268,10 +268,11 @@ check_request(GBytes *content, GError **error)
                     reason);
         return FALSE;
     }
-    if (agent_guestconf_get(conf, "rootfs") == NULL) {
+    if (agent_guestconf_get(conf, "rootfs") == NULL &&
+        agent_guestconf_get(conf, "ostemplate") == NULL) {
         g_set_error(error, AGENT_HOLDS_ERROR, AGENT_HOLDS_ERROR_BROKEN,
-                    "missing 'rootfs': say STORAGE:GiB, or STORAGE:0 for a "
-                    "directory");
+                    "neither 'rootfs' nor 'ostemplate': say STORAGE:GiB, or "
+                    "STORAGE:0 for a directory");
         return FALSE;
     }
     return TRUE;

@@ -104,7 +104,7 @@ agent_configs_store(const AgentGuestConf *conf, GError **error)
         return FALSE;
     }
     text = agent_guestconf_serialize(conf);
-    return pve_file_replace(path, text, strlen(text), 0644, error);
+    return pve_file_replace(path, text, strlen(text), 0640, error);
 }
 
 gboolean

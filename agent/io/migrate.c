@@ -337,25 +337,25 @@ agent_migrate_drop_offer(guint32 ctid, GError **error)
 
 /* --- a pipeline of two children --- */
 
-/* Returns: (owned) the last line of what children wrote to @fd. */
+/* Returns: (owned) the end of what children wrote to @fd, as one line. */
 static char *
-last_line(int fd)
+last_words(int fd)
 {
-    char text[4096];
-    ssize_t size = pread(fd, text, sizeof(text) - 1, 0);
-    off_t end = lseek(fd, 0, SEEK_END);
-    char *line;
+    enum { MAX_LINES = 3, MAX_BYTES = 1023 };
+    char text[MAX_BYTES + 1];
+    off_t size = lseek(fd, 0, SEEK_END);
+    ssize_t got = pread(fd, text, MAX_BYTES, MAX(0, size - MAX_BYTES));
+    g_auto(GStrv) lines = NULL;
+    guint n;
 
-    if (end > (off_t)sizeof(text) - 1) {
-        size = pread(fd, text, sizeof(text) - 1, end - (off_t)sizeof(text) + 1);
-    }
-    if (size <= 0) {
+    if (got <= 0) {
         return g_strdup("no reason given");
     }
-    text[size] = '\0';
+    text[got] = '\0';
     g_strdelimit(g_strchomp(text), "\r", ' ');
-    line = strrchr(text, '\n');
-    return g_strdup(line != NULL ? line + 1 : text);
+    lines = g_strsplit(text, "\n", -1);
+    n = g_strv_length(lines);
+    return g_strjoinv("; ", lines + (n > MAX_LINES ? n - MAX_LINES : 0));
 }
 
 static gboolean
@@ -370,7 +370,7 @@ spawn(char **argv, int in, int out, int err, GPid *pid, GError **error)
 static gboolean
 reap(GPid pid, const char *what, int err, GError **error)
 {
-    g_autofree char *line = NULL;
+    g_autofree char *words = NULL;
     int status = 0;
 
     while (waitpid(pid, &status, 0) < 0) {
@@ -381,8 +381,8 @@ reap(GPid pid, const char *what, int err, GError **error)
     if (WIFEXITED(status) && WEXITSTATUS(status) == 0) {
         return TRUE;
     }
-    line = last_line(err);
-    return fail(error, AGENT_MIGRATE_ERROR_COPY, "%s: %s", what, line);
+    words = last_words(err);
+    return fail(error, AGENT_MIGRATE_ERROR_COPY, "%s: %s", what, words);
 }
 
 /* Runs `producer | consumer`, with @header before the producer's output. Both
@@ -765,13 +765,15 @@ unpack(const char *directory, int input, GError **error)
     const char *const argv[] = {"tar", TAR_FLAGS, "-C", directory,
                                 "-xf", "-",       NULL};
     PVE_AUTOFD(err) = memfd_create("receive", MFD_CLOEXEC);
+    /* g_spawn closes a descriptor that is already where it shall be. */
+    PVE_AUTOFD(in) = fcntl(input, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
     PVE_AUTOFD(dir) = -1;
     GPid pid = 0;
 
-    if (err < 0) {
-        return pve_errno_error(error, "create", "a file in memory");
+    if (err < 0 || in < 0) {
+        return pve_errno_error(error, "open", "the input");
     }
-    if (!spawn((char **)argv, input, -1, err, &pid, error) ||
+    if (!spawn((char **)argv, in, -1, err, &pid, error) ||
         !reap(pid, "tar", err, error)) {
         return FALSE;
     }
@@ -814,6 +816,7 @@ agent_migrate_receive(guint32 ctid,
     g_autoptr(AgentPlace) place = NULL;
     g_autoptr(AgentPlace) again = NULL;
     g_autofree char *part = NULL;
+    g_autofree char *parent = NULL;
     g_autofree char *whole = NULL;
     g_autofree char *base = NULL;
     PVE_AUTOFD(lock) = -1;
@@ -828,8 +831,10 @@ agent_migrate_receive(guint32 ctid,
     part = transfer_dir(place->path, transfer, ".part");
     whole = transfer_dir(place->path, transfer, "");
     base = g_path_get_basename(place->path);
-    if (!remove_tree(part, error) || !pve_mkdir_parents(part, 0700, error) ||
-        !unpack(part, input, error)) {
+    parent = g_path_get_dirname(part);
+    /* The container's own ids must be able to walk through this one. */
+    if (!remove_tree(part, error) || !pve_mkdir_parents(parent, 0755, error) ||
+        !pve_mkdir_parents(part, 0700, error) || !unpack(part, input, error)) {
         return FALSE;
     }
     again = check_arrival(ctid, transfer, id, error);

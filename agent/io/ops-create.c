@@ -334,7 +334,7 @@ put_back(guint32 ctid, GBytes *before)
     gconstpointer bytes = g_bytes_get_data(before, &size);
 
     if (access(path, F_OK) == 0 &&
-        !pve_file_replace(path, bytes, size, 0644, &error)) {
+        !pve_file_replace(path, bytes, size, 0640, &error)) {
         g_warning("CT %u: %s", ctid, error->message);
     }
 }

@@ -297,6 +297,9 @@ run_start(const Step *step, GError **error)
         g_propagate_error(error, g_steal_pointer(&local));
         return FALSE;
     }
+    if (local == NULL) {
+        g_message("container %u: started", step->ctid);
+    }
     digest = g_compute_checksum_for_bytes(G_CHECKSUM_SHA1, view->conf);
     return agent_holds_update(step->ctid, NULL, digest, 1, error) &&
            agent_step_record(step->ctid, error);
@@ -311,6 +314,9 @@ shut_down(guint32 ctid, GError **error)
         !g_error_matches(local, AGENT_OPS_ERROR, AGENT_OPS_ERROR_NOT_RUNNING)) {
         g_propagate_error(error, g_steal_pointer(&local));
         return FALSE;
+    }
+    if (local == NULL) {
+        g_message("container %u: stopped", ctid);
     }
     return TRUE;
 }
@@ -496,16 +502,17 @@ run_row(AgentVerb verb, const Step *step)
 {
     g_autoptr(GError) error = NULL;
     PVE_AUTOFD(lock) = agent_step_lock(step->ctid, &error);
+    gboolean ok = FALSE;
 
     if (lock < 0) {
         return AGENT_STEP_BUSY;
     }
     for (guint i = 0; i < G_N_ELEMENTS(rows); i++) {
         if (rows[i].verb == verb) {
-            return finish(rows[i].run(step, &error), error);
+            ok = rows[i].run(step, &error);
         }
     }
-    return AGENT_STEP_FAILED;
+    return finish(ok, error);
 }
 
 int
@@ -521,8 +528,9 @@ agent_step_main(int argc, char **argv)
         (void)fcntl(AGENT_STEP_REASON_FD, F_SETFD, FD_CLOEXEC);
     }
     if (verb == AGENT_VERB_ALLOCATE) {
-        return finish(agent_allocate(argv[1], more != NULL ? more : "", &error),
-                      error);
+        gboolean ok = agent_allocate(argv[1], more != NULL ? more : "", &error);
+
+        return finish(ok, error);
     }
     step.ctid = argc >= 2 ? pve_ctid_parse(argv[1]) : 0;
     if (verb == AGENT_VERB_NONE || step.ctid == 0) {

@@ -75,7 +75,7 @@ test_refused(void)
         const char *message;
     } rows[] = {
         {"", "line 1: no boot-id"},
-        {"ran: 1\n", "line 2: no boot-id"},
+        {"ran: 1\n", "line 1: no boot-id"},
         {"boot-id: x\n", "line 1: bad value"},
         {"boot-id: " BOOT "\nran: 2\n", "line 2: bad value"},
         {"boot-id: " BOOT "\nran: 1\nran: 0\n", "line 3: repeated key"},

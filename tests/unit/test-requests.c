@@ -11,10 +11,10 @@ test_names(void)
         const char *file;
         const char *name;
     } rows[] = {
-        {"new.conf", ""},          {"new-web.conf", "web"},
-        {"new-a.b.conf", "a.b"},   {"new-.conf", NULL},
-        {"new-web", NULL},         {"renew-web.conf", NULL},
-        {"new-../x.conf", NULL},   {"new-web.conf.tmp.7", NULL},
+        {"new.conf", ""},        {"new-web.conf", "web"},
+        {"new-a.b.conf", "a.b"}, {"new-.conf", NULL},
+        {"new-web", NULL},       {"renew-web.conf", NULL},
+        {"new-../x.conf", NULL}, {"new-web.conf.tmp.7", NULL},
         {"100.conf", NULL},
     };
 
