@@ -1,0 +1,321 @@
+#include "config.h"
+
+#include "pmxcfs/core/replica-private.h"
+
+#include "pmxcfs/core/access.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* A change that cannot be sent, because the group is being joined or synced,
+ * waits this long before its caller hears EBUSY. */
+#define HOLD_MS 10000
+/* --- normal messages --------------------------------------------------------
+ */
+
+static void
+store_changes(CfsReplica *self, GPtrArray *changes)
+{
+    CfsEffect *effect = cfs_replica_emit(self, CFS_EFFECT_STORE);
+
+    effect->store.puts =
+        g_ptr_array_new_with_free_func((GDestroyNotify)cfs_entry_unref);
+    effect->store.deletes = g_array_new(FALSE, FALSE, sizeof(guint64));
+    for (guint i = 0; i < changes->len; i++) {
+        CfsChange *change = g_ptr_array_index(changes, i);
+
+        if (change->after != NULL) {
+            g_ptr_array_add(effect->store.puts, cfs_entry_ref(change->after));
+        } else {
+            g_array_append_val(effect->store.deletes, change->before->inode);
+        }
+    }
+    g_ptr_array_add(effect->store.puts,
+                    cfs_entry_ref(cfs_tree_root(self->tree)));
+}
+
+static void
+announce_changes(CfsReplica *self, const CfsOp *op, GPtrArray *changes)
+{
+    cfs_views_on_changes(self->views, op, changes);
+    while (changes->len > 0) {
+        CfsChange *change = g_ptr_array_steal_index(changes, 0);
+
+        cfs_dirlock_on_change(self->locks, change, self->event->clock_ms);
+        cfs_replica_emit(self, CFS_EFFECT_CHANGED)->change = change;
+    }
+}
+
+static gboolean
+makes_entry(const CfsOp *op)
+{
+    return op->kind == CFS_OP_CREATE || op->kind == CFS_OP_MKDIR;
+}
+
+/* Only the member with the lowest node id judges a lock's age. */
+static void
+answer_unlock_request(CfsReplica *self, const CfsOp *op)
+{
+    const CfsEntry *entry = cfs_tree_lookup(self->tree, op->path);
+    g_autoptr(CfsOp) unlock = NULL;
+    guint8 sum[CFS_DIGEST_SIZE];
+
+    if (entry == NULL || !cfs_entry_is_directory(entry) ||
+        !g_str_has_prefix(op->path, "priv/lock/") ||
+        self->self.nodeid != cfs_sync_lowest_nodeid(self->sync)) {
+        return;
+    }
+    cfs_entry_checksum(entry, sum);
+    if (memcmp(sum, op->checksum, sizeof(sum)) == 0 &&
+        cfs_dirlock_is_expired(self->locks, op->path, entry,
+                               self->event->clock_ms)) {
+        unlock = cfs_op_copy(op);
+        unlock->kind = CFS_OP_UNLOCK;
+        cfs_replica_send_op(self, unlock, 0);
+    }
+}
+
+void
+cfs_replica_apply_op(CfsReplica *self,
+                     CfsMember sender,
+                     guint32 time,
+                     guint64 count,
+                     const CfsOp *op)
+{
+    g_autoptr(GPtrArray) changes = cfs_changes_new();
+    g_autoptr(CfsEntry) made = NULL;
+    gboolean own = cfs_member_equal(sender, self->self);
+    guint64 id = own ? cfs_replica_take_request(self, count) : 0;
+    gboolean changed;
+    int verdict;
+
+    if (!self->quorate) {
+        if (id != 0) {
+            cfs_replica_reply(self, id, EACCES);
+        }
+        cfs_replica_leave(self,
+                          "received write while not quorate - trigger resync");
+        return;
+    }
+    verdict = cfs_tree_apply(self->tree, op, sender.nodeid, time, changes);
+    changed = changes->len > 0;
+    if (changed) {
+        CfsChange *last = g_ptr_array_index(changes, changes->len - 1);
+
+        made =
+            verdict == 0 && makes_entry(op) ? cfs_entry_ref(last->after) : NULL;
+        store_changes(self, changes);
+        announce_changes(self, op, changes);
+    }
+    if (op->kind == CFS_OP_UNLOCK_REQUEST) {
+        answer_unlock_request(self, op);
+    }
+    if (id != 0) {
+        CfsEffect *effect = cfs_replica_emit(self, CFS_EFFECT_REPLY);
+
+        effect->reply.id = id;
+        effect->reply.verdict = verdict;
+        effect->reply.entry = g_steal_pointer(&made);
+        effect->reply.stored = changed;
+    }
+}
+
+static int
+compare_counts(gconstpointer a, gconstpointer b, gpointer unused)
+{
+    const Queued *x = a, *y = b;
+
+    /* Never 0: equal counts stay in the order of their arrival. */
+    return x->count <= y->count ? -1 : 1;
+}
+
+/* Applies what waited, as far as its senders are synced (spec 7.7). */
+void
+cfs_replica_flush_early(CfsReplica *self)
+{
+    GQueue all = self->early;
+    Queued *item;
+
+    g_queue_init(&self->early);
+    if (all.length > 0) {
+        cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE, "queue length %u",
+                          all.length);
+    }
+    while ((item = g_queue_pop_head(&all)) != NULL) {
+        if (self->mode != CFS_MODE_SYNCED) {
+            cfs_replica_queued_free(item); /* we left on the way */
+        } else if (!cfs_sync_is_member(self->sync, item->sender)) {
+            cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE,
+                              "remove message from non-member %u/%u",
+                              item->sender.nodeid, item->sender.pid);
+            cfs_replica_queued_free(item);
+        } else if (!cfs_sync_is_synced(self->sync, item->sender)) {
+            g_queue_push_tail(&self->early, item);
+        } else {
+            cfs_replica_apply_op(self, item->sender, item->time, item->count,
+                                 item->op);
+            cfs_replica_queued_free(item);
+        }
+    }
+}
+
+void
+cfs_replica_flush_late(CfsReplica *self)
+{
+    Queued *item;
+
+    while ((item = g_queue_pop_head(&self->late)) != NULL) {
+        if (self->mode == CFS_MODE_SYNCED) {
+            cfs_replica_apply_op(self, item->sender, item->time, item->count,
+                                 item->op);
+        }
+        cfs_replica_queued_free(item);
+    }
+}
+
+void
+cfs_replica_on_normal(CfsReplica *self,
+                      const CfsHeader *header,
+                      PveReader *reader)
+{
+    CfsMember sender = self->event->message.sender;
+    g_autoptr(CfsOp) op = cfs_op_decode(header->subtype, reader);
+    Queued *item;
+
+    if (op == NULL) {
+        cfs_replica_leave(self, "received a malformed or unknown operation");
+        return;
+    }
+    if (self->mode == CFS_MODE_SYNCED) {
+        cfs_replica_apply_op(self, sender, header->time, header->count, op);
+        return;
+    }
+    if (!cfs_sync_is_member(self->sync, sender)) {
+        cfs_replica_leave(self, "received an operation from a non-member");
+        return;
+    }
+    item = g_new0(Queued, 1);
+    item->sender = sender;
+    item->time = header->time;
+    item->count = header->count;
+    item->op = g_steal_pointer(&op);
+    item->bytes = g_bytes_ref(self->event->message.bytes);
+    if (self->mode == CFS_MODE_UPDATE) {
+        g_queue_push_tail(&self->late, item);
+    } else {
+        g_queue_insert_sorted(&self->early, item, compare_counts, NULL);
+    }
+}
+
+/* --- requests ----------------------------------------------------------------
+ */
+
+/* utime(0) on a lock asks for its removal, before it is refused. */
+static void
+send_unlock_request(CfsReplica *self, const CfsOp *op)
+{
+    const CfsEntry *entry = cfs_tree_lookup(self->tree, op->path);
+    g_autoptr(CfsOp) request = NULL;
+
+    if (entry == NULL || !cfs_entry_is_directory(entry) || op->offset != 0 ||
+        !g_str_has_prefix(op->path, "priv/lock/")) {
+        return;
+    }
+    request = cfs_op_new(CFS_OP_UNLOCK_REQUEST, op->path);
+    cfs_entry_checksum(entry, request->checksum);
+    cfs_replica_send_op(self, request, 0);
+}
+
+/* Takes nothing; may rewrite @op. */
+static void
+submit(CfsReplica *self, guint64 id, CfsOp *op)
+{
+    gboolean done = FALSE;
+    int verdict = cfs_access_check_send(self->tree, op, &done);
+
+    if (verdict != 0 || done) {
+        cfs_replica_reply(self, id, verdict);
+        return;
+    }
+    if (op->kind == CFS_OP_MTIME) {
+        send_unlock_request(self, op);
+    }
+    cfs_replica_send_op(self, op, id);
+}
+
+/* What this node can say at once. 0: it must go to the group. */
+static int
+refuse_request(CfsReplica *self)
+{
+    if (self->mode == CFS_MODE_VERSION_ERROR) {
+        return EIO;
+    }
+    if (!self->quorate) {
+        return EACCES;
+    }
+    return self->store_errno;
+}
+
+void
+cfs_replica_on_request(CfsReplica *self)
+{
+    guint64 id = self->event->request.id;
+    int verdict = refuse_request(self);
+    CfsOp *op;
+
+    if (verdict != 0) {
+        cfs_replica_reply(self, id, verdict);
+        return;
+    }
+    op = cfs_op_copy(self->event->request.op);
+    if (self->mode == CFS_MODE_SYNCED) {
+        submit(self, id, op);
+        cfs_op_free(op);
+    } else {
+        Held *held = g_new0(Held, 1);
+
+        held->id = id;
+        held->op = op;
+        held->since_ms = self->event->clock_ms;
+        g_queue_push_tail(&self->held, held);
+    }
+}
+
+void
+cfs_replica_submit_held(CfsReplica *self)
+{
+    Held *held;
+
+    while (self->mode == CFS_MODE_SYNCED &&
+           (held = g_queue_pop_head(&self->held)) != NULL) {
+        submit(self, held->id, held->op);
+        cfs_replica_held_free(held);
+    }
+}
+
+void
+cfs_replica_on_tick(CfsReplica *self)
+{
+    Held *held;
+
+    while ((held = g_queue_peek_head(&self->held)) != NULL &&
+           self->event->clock_ms - held->since_ms > HOLD_MS) {
+        cfs_replica_reply(self, held->id, EBUSY);
+        cfs_replica_held_free(g_queue_pop_head(&self->held));
+    }
+}
+
+void
+cfs_replica_on_quorum(CfsReplica *self)
+{
+    if (self->event->quorate == self->quorate) {
+        return;
+    }
+    self->quorate = self->event->quorate;
+    cfs_views_set_quorate(self->views, self->quorate);
+    cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE, "node %s quorum",
+                      self->quorate ? "has" : "lost");
+    if (!self->quorate) {
+        cfs_replica_fail_held(self, EACCES);
+    }
+}

@@ -1,0 +1,116 @@
+/* replica-private.h - what the three files of the replica share.
+ *
+ * replica.c is the door, the membership and the way out; replica-op.c the
+ * changes of this node and the messages that carry them; replica-sync.c how
+ * members become equal. Nobody else includes this.
+ */
+#ifndef CFS_REPLICA_PRIVATE_H
+#define CFS_REPLICA_PRIVATE_H
+
+#include "pmxcfs/core/dirlock.h"
+#include "pmxcfs/core/replica.h"
+#include "pmxcfs/core/sync.h"
+
+/* A change of this node that was not sent yet. */
+typedef struct {
+    guint64 id;
+    CfsOp *op;
+    gint64 since_ms;
+} Held;
+
+/* A normal message that waits for the end of a synchronisation. */
+typedef struct {
+    CfsMember sender;
+    guint32 time;
+    guint64 count;
+    CfsOp *op;
+    GBytes *bytes; /* the whole message, to send it again */
+} Queued;
+
+struct CfsReplica {
+    CfsTree *tree;
+    CfsViews *views;
+    CfsDirlock *locks;
+    CfsSync *sync;
+    CfsMode mode;
+    CfsTrace trace;
+    gpointer trace_data;
+
+    CfsMember self;
+    gboolean quorate;
+    int store_errno;
+    CfsEpoch epoch;
+    guint32 epoch_counter;
+    guint64 count; /* of the last normal message sent */
+
+    GHashTable *in_flight; /* count -> request id, both guint64 */
+    GQueue held;           /* of Held */
+    GQueue early;          /* of Queued, by count: spec queue 1 */
+    GQueue late;           /* of Queued, in order: the list L of spec 7.7 */
+    GHashTable *updates;   /* inode -> CfsEntry, in UPDATE */
+
+    guint leaves; /* in a row */
+    gint64 synced_since_ms;
+
+    /* Of the step under way. */
+    const CfsEvent *event;
+    GQueue *effects;
+};
+
+/* --- replica.c */
+
+void cfs_replica_held_free(gpointer data);
+void cfs_replica_queued_free(gpointer data);
+/* inode -> CfsEntry. */
+GHashTable *cfs_replica_new_updates(void);
+void cfs_replica_trace(CfsReplica *self,
+                       GLogLevelFlags level,
+                       const char *format,
+                       ...) G_GNUC_PRINTF(3, 4);
+CfsEffect *cfs_replica_emit(CfsReplica *self, CfsEffectKind kind);
+void cfs_replica_reply(CfsReplica *self, guint64 id, int verdict);
+void cfs_replica_send_bytes(CfsReplica *self, GBytes *message);
+void cfs_replica_send_state_message(CfsReplica *self,
+                                    guint16 type,
+                                    GByteArray *payload);
+void cfs_replica_send_op(CfsReplica *self, const CfsOp *op, guint64 id);
+guint64 cfs_replica_take_request(CfsReplica *self, guint64 count);
+void cfs_replica_fail_held(CfsReplica *self, int verdict);
+void cfs_replica_forget_group(CfsReplica *self);
+void cfs_replica_leave(CfsReplica *self, const char *reason);
+void cfs_replica_stop_for_version(CfsReplica *self);
+
+/* --- replica-op.c */
+
+void cfs_replica_apply_op(CfsReplica *self,
+                          CfsMember sender,
+                          guint32 time,
+                          guint64 count,
+                          const CfsOp *op);
+void cfs_replica_flush_early(CfsReplica *self);
+void cfs_replica_flush_late(CfsReplica *self);
+void cfs_replica_on_normal(CfsReplica *self,
+                           const CfsHeader *header,
+                           PveReader *reader);
+void cfs_replica_on_request(CfsReplica *self);
+void cfs_replica_submit_held(CfsReplica *self);
+void cfs_replica_on_tick(CfsReplica *self);
+void cfs_replica_on_quorum(CfsReplica *self);
+
+/* --- replica-sync.c */
+
+void cfs_replica_enter_synced(CfsReplica *self);
+void cfs_replica_on_sync_start(CfsReplica *self,
+                               const CfsHeader *header,
+                               PveReader *reader);
+void cfs_replica_on_state(CfsReplica *self,
+                          const CfsHeader *header,
+                          PveReader *reader);
+void cfs_replica_on_update(CfsReplica *self,
+                           const CfsHeader *header,
+                           PveReader *reader);
+void cfs_replica_on_update_complete(CfsReplica *self,
+                                    const CfsHeader *header,
+                                    PveReader *reader);
+
+#endif
