@@ -3,7 +3,6 @@
 #include "agent/core/formats.h"
 #include "agent/core/propstring.h"
 
-#include <gio/gio.h>
 #include <string.h>
 
 /* A label: letters and digits, inner hyphens. */
@@ -60,18 +59,16 @@ agent_format_dns_list(const char *value)
     return check_each(value, agent_format_dns_name);
 }
 
-static gboolean
-is_ip(const char *value, GSocketFamily family)
-{
-    g_autoptr(GInetAddress) address = NULL;
+typedef enum { ANY, IPV4, IPV6 } Family;
 
-    /* inet_pton takes no zone; GLib would. */
-    if (strchr(value, '%') != NULL) {
-        return FALSE;
-    }
-    address = g_inet_address_new_from_string(value);
-    return address != NULL && (family == G_SOCKET_FAMILY_INVALID ||
-                               g_inet_address_get_family(address) == family);
+static gboolean
+is_ip(const char *value, Family family)
+{
+    gboolean is_v6 = strchr(value, ':') != NULL;
+
+    /* GLib takes a zone; what stands here must not have one. */
+    return strchr(value, '%') == NULL && g_hostname_is_ip_address(value) &&
+           (family == ANY || (family == IPV6) == is_v6);
 }
 
 /* An address, or fe80:...%interface. */
@@ -82,12 +79,11 @@ check_server(const char *value)
     g_autofree char *address =
         zone != NULL ? g_strndup(value, (gsize)(zone - value)) : NULL;
 
-    if (zone == NULL && is_ip(value, G_SOCKET_FAMILY_INVALID)) {
+    if (zone == NULL && is_ip(value, ANY)) {
         return NULL;
     }
     if (zone != NULL && g_ascii_strncasecmp(value, "fe80:", 5) == 0 &&
-        is_ip(address, G_SOCKET_FAMILY_IPV6) &&
-        agent_pattern_interface(zone + 1)) {
+        is_ip(address, IPV6) && agent_pattern_interface(zone + 1)) {
         return NULL;
     }
     return g_strdup("value does not look like a valid IP address");
@@ -102,7 +98,7 @@ agent_format_ip_list(const char *value)
 char *
 agent_format_ipv4(const char *value)
 {
-    return is_ip(value, G_SOCKET_FAMILY_IPV4)
+    return is_ip(value, IPV4)
                ? NULL
                : g_strdup("value does not look like a valid IPv4 address");
 }
@@ -110,14 +106,14 @@ agent_format_ipv4(const char *value)
 char *
 agent_format_ipv6(const char *value)
 {
-    return is_ip(value, G_SOCKET_FAMILY_IPV6)
+    return is_ip(value, IPV6)
                ? NULL
                : g_strdup("value does not look like a valid IPv6 address");
 }
 
 /* ADDRESS/PREFIX with a prefix of 8 to @max. */
 static gboolean
-is_network(const char *value, GSocketFamily family, guint64 max)
+is_network(const char *value, Family family, guint64 max)
 {
     const char *slash = strchr(value, '/');
     g_autofree char *address = NULL;
@@ -135,7 +131,7 @@ char *
 agent_format_ipv4_config(const char *value)
 {
     if (strcmp(value, "dhcp") == 0 || strcmp(value, "manual") == 0 ||
-        is_network(value, G_SOCKET_FAMILY_IPV4, 32)) {
+        is_network(value, IPV4, 32)) {
         return NULL;
     }
     return g_strdup("value does not look like a valid ipv4 network "
@@ -146,8 +142,7 @@ char *
 agent_format_ipv6_config(const char *value)
 {
     if (strcmp(value, "auto") == 0 || strcmp(value, "dhcp") == 0 ||
-        strcmp(value, "manual") == 0 ||
-        is_network(value, G_SOCKET_FAMILY_IPV6, 128)) {
+        strcmp(value, "manual") == 0 || is_network(value, IPV6, 128)) {
         return NULL;
     }
     return g_strdup("value does not look like a valid ipv6 network "

@@ -5,7 +5,6 @@
 #include "agent/core/guestopts.h"
 #include "common/names.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 G_DEFINE_QUARK(agent - guestconf - error, agent_guestconf_error)
@@ -459,13 +458,12 @@ agent_guestconf_parse(guint32 ctid,
         const char *lf = memchr(text, '\n', (gsize)(end - text));
         gsize n = (gsize)((lf != NULL ? lf : end) - text);
         g_autofree char *line = g_strndup(text, n);
-        gboolean is_comment = *line == '#';
 
         self.line++;
         if (strlen(line) != n) {
             mark_broken(&self, "a NUL byte");
         }
-        if (!is_comment) {
+        if (*line == '[') {
             g_strchomp(line);
         }
         if (!is_blank(line)) {
@@ -822,7 +820,12 @@ agent_guestconf_raw(const AgentGuestConf *conf,
 const char *const *
 agent_guestconf_env(const AgentGuestConf *conf)
 {
-    return (const char *const *)conf->main->env->pdata;
+    static const char *const none[] = {NULL};
+
+    /* GLib gives an empty array no storage, not even for its end. */
+    return conf->main->env->len > 0
+               ? (const char *const *)conf->main->env->pdata
+               : none;
 }
 
 /* --- other sections --- */

@@ -6,7 +6,6 @@
 #include "agent/core/guestconf.h"
 #include "agent/core/guestopts.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 enum { MAX_MOUNTS = 256, MAX_NETS = 32 };

@@ -103,13 +103,13 @@ confine(const Unpack *self)
     struct mount_attr read_only = {.attr_set = MOUNT_ATTR_RDONLY};
     int copy;
 
-    if (unshare(CLONE_NEWNS) < 0 ||
+    /* The working directory moves to the new namespace; a descriptor stays. */
+    if (fchdir(self->tree) < 0 || unshare(CLONE_NEWNS) < 0 ||
         mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) {
         return FALSE;
     }
     /* Stays open: the copy lives as long as its descriptor. */
-    copy = open_tree(self->tree, "",
-                     OPEN_TREE_CLONE | AT_EMPTY_PATH | AT_RECURSIVE);
+    copy = open_tree(AT_FDCWD, ".", OPEN_TREE_CLONE | AT_RECURSIVE);
     return copy >= 0 && fchdir(copy) == 0 &&
            mount_setattr(AT_FDCWD, "/", AT_RECURSIVE, &read_only,
                          sizeof(read_only)) == 0;

@@ -372,6 +372,23 @@ agent_ops_materialize(guint32 ctid, GError **error)
     return TRUE;
 }
 
+static void
+remove_directory(guint32 ctid)
+{
+    static const char *const files[] = {"config", "rules.seccomp", NULL};
+    g_autofree char *directory = g_strdup_printf(PVE_LXC_DIR "/%u", ctid);
+    g_autofree char *rootfs = g_build_filename(directory, "rootfs", NULL);
+
+    for (guint i = 0; files[i] != NULL; i++) {
+        g_autofree char *path = g_build_filename(directory, files[i], NULL);
+
+        (void)unlink(path);
+    }
+    /* Only what is empty: data that somebody put there is not ours. */
+    (void)rmdir(rootfs);
+    (void)rmdir(directory);
+}
+
 /* --- create --- */
 
 /* All that can be refused before an id is taken. */
@@ -419,6 +436,7 @@ agent_ops_create(AgentCreate *what, GError **error)
         agent_ops_materialize(what->ctid, &local)) {
         return TRUE;
     }
+    remove_directory(what->ctid);
     (void)agent_configs_remove(what->ctid, NULL);
     g_propagate_prefixed_error(error, g_steal_pointer(&local),
                                "unable to create CT %u - ", what->ctid);
@@ -426,23 +444,6 @@ agent_ops_create(AgentCreate *what, GError **error)
 }
 
 /* --- destroy --- */
-
-static void
-remove_directory(guint32 ctid)
-{
-    static const char *const files[] = {"config", "rules.seccomp", NULL};
-    g_autofree char *directory = g_strdup_printf(PVE_LXC_DIR "/%u", ctid);
-    g_autofree char *rootfs = g_build_filename(directory, "rootfs", NULL);
-
-    for (guint i = 0; files[i] != NULL; i++) {
-        g_autofree char *path = g_build_filename(directory, files[i], NULL);
-
-        (void)unlink(path);
-    }
-    /* Only what is empty: data that somebody put there is not ours. */
-    (void)rmdir(rootfs);
-    (void)rmdir(directory);
-}
 
 static gboolean
 check_destroy(const AgentGuestConf *conf, gboolean force, GError **error)

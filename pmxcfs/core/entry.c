@@ -155,22 +155,22 @@ cfs_entry_checksum(const CfsEntry *self, guint8 out[CFS_DIGEST_SIZE])
 void
 cfs_entry_encode(const CfsEntry *self, GByteArray *out)
 {
-    gsize size = 0;
-    gconstpointer data = NULL;
+    guint name_size = (guint)strlen(self->name) + 1;
+    guint content;
 
-    if (self->data != NULL) {
-        data = g_bytes_get_data(self->data, &size);
-    }
     pve_write_u64(out, self->parent);
     pve_write_u64(out, self->inode);
     pve_write_u64(out, self->version);
     pve_write_u32(out, self->writer);
     pve_write_u32(out, self->mtime);
-    pve_write_u32(out, (guint32)size);
-    pve_write_u32(out, (guint32)strlen(self->name) + 1);
+    pve_write_u32(out, self->size);
+    pve_write_u32(out, name_size);
     pve_write_u8(out, self->type);
     pve_write_string(out, self->name);
-    pve_write_bytes(out, data, size);
+    /* A size without content goes as zeros: the form has no other. */
+    content = out->len;
+    g_byte_array_set_size(out, content + self->size);
+    cfs_entry_read(self, 0, self->size, out->data + content);
 }
 
 CfsEntry *
@@ -198,4 +198,34 @@ cfs_entry_decode(PveReader *reader)
     }
     return cfs_entry_new(inode, parent, version, writer, mtime, type, name,
                          data);
+}
+
+static gboolean
+is_zeros(GBytes *data)
+{
+    gsize size = 0;
+    const guint8 *bytes = g_bytes_get_data(data, &size);
+
+    return size > 0 && bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0;
+}
+
+CfsEntry *
+cfs_entry_match(CfsEntry *self, const guint8 digest[CFS_DIGEST_SIZE])
+{
+    g_autoptr(CfsEntry) bare = NULL;
+    guint8 sum[CFS_DIGEST_SIZE];
+
+    cfs_entry_digest(self, sum);
+    if (memcmp(sum, digest, sizeof(sum)) == 0) {
+        return cfs_entry_ref(self);
+    }
+    if (self->data == NULL || !is_zeros(self->data)) {
+        return NULL;
+    }
+    bare = cfs_entry_new_sized(self->inode, self->parent, self->version,
+                               self->writer, self->mtime, self->size,
+                               self->type, self->name, NULL);
+    cfs_entry_digest(bare, sum);
+    return memcmp(sum, digest, sizeof(sum)) == 0 ? g_steal_pointer(&bare)
+                                                 : NULL;
 }

@@ -85,5 +85,8 @@ void cfs_entry_update_checksum(const CfsEntry *self, GChecksum *sum);
 void cfs_entry_encode(const CfsEntry *self, GByteArray *out);
 /* Returns: (owned) the entry, or NULL when malformed. */
 CfsEntry *cfs_entry_decode(PveReader *reader);
+/* Returns: (owned) the entry of that digest: @self, or, where @self came as
+ * zeros, the same with a size and no content. NULL: neither has it. */
+CfsEntry *cfs_entry_match(CfsEntry *self, const guint8 digest[CFS_DIGEST_SIZE]);
 
 #endif

@@ -52,6 +52,17 @@ cfs_op_new_mtime(const char *path, guint32 mtime)
     return self;
 }
 
+CfsOp *
+cfs_op_copy(const CfsOp *self)
+{
+    CfsOp *copy = g_memdup2(self, sizeof(*self));
+
+    copy->path = g_strdup(self->path);
+    copy->to = g_strdup(self->to);
+    copy->data = self->data != NULL ? g_bytes_ref(self->data) : NULL;
+    return copy;
+}
+
 void
 cfs_op_free(CfsOp *self)
 {

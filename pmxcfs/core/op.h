@@ -42,6 +42,8 @@ CfsOp *cfs_op_new_rename(const char *from, const char *to);
 CfsOp *cfs_op_new_write(const char *path, GBytes *data, guint32 offset);
 CfsOp *cfs_op_new_truncate(const char *path, guint32 size);
 CfsOp *cfs_op_new_mtime(const char *path, guint32 mtime);
+/* A deep copy that shares the data. */
+CfsOp *cfs_op_copy(const CfsOp *self);
 void cfs_op_free(CfsOp *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CfsOp, cfs_op_free)
 

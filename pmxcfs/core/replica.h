@@ -50,8 +50,8 @@ typedef struct {
     gint64 clock_ms; /* monotonic */
     union {
         struct {
-            guint64 id; /* the caller's, never 0 */
-            CfsOp *op;  /* borrowed; may be rewritten */
+            guint64 id;      /* the caller's, never 0 */
+            const CfsOp *op; /* borrowed; copied */
         } request;
         struct {
             CfsMember self;

@@ -156,8 +156,7 @@ cfs_views_set_cluster(CfsViews *self,
                       guint32 config_version,
                       GPtrArray *nodes)
 {
-    g_autofree char *old_name = self->cluster_name;
-
+    g_free(self->cluster_name);
     self->cluster_name = g_strdup(name);
     self->config_version = config_version;
     g_ptr_array_set_size(self->nodes, 0);

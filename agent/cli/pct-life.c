@@ -1,0 +1,267 @@
+/* pct start, stop, shutdown, exec, destroy. */
+#include "config.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "agent/cli/pct.h"
+#include "agent/io/configs.h"
+#include "agent/io/container.h"
+#include "agent/io/lockfile.h"
+#include "agent/io/ops.h"
+
+enum { DEFAULT_SHUTDOWN_S = 60 };
+
+/* Keeps an existing `state:` in step, before the act: the agent must not see
+ * the old wish beside the new fact. FALSE with @error. *@before (owned,
+ * nullable) is what it was. */
+static gboolean
+set_state(guint32 ctid, const char *state, char **before, GError **error)
+{
+    g_autoptr(AgentLock) lock = agent_lock_config(ctid, error);
+    g_autoptr(AgentGuestConf) conf =
+        lock != NULL ? agent_configs_load(ctid, error) : NULL;
+    const char *now;
+
+    if (conf == NULL) {
+        return FALSE;
+    }
+    now = agent_guestconf_get(conf, "state");
+    if (now == NULL || strcmp(now, state) == 0) {
+        return TRUE;
+    }
+    if (!agent_configs_check_broken(conf, error) ||
+        !agent_configs_check_quorum(error)) {
+        return FALSE;
+    }
+    *before = g_strdup(now);
+    agent_guestconf_set(conf, "state", state);
+    return agent_configs_store(conf, error);
+}
+
+/* What failed is no longer wanted: the wish is as it was before. */
+static void
+put_state_back(guint32 ctid, const char *before)
+{
+    g_autofree char *ignored = NULL;
+    g_autoptr(GError) error = NULL;
+
+    if (before != NULL && !set_state(ctid, before, &ignored, &error)) {
+        fprintf(stderr, "cannot restore 'state: %s': %s\n", before,
+                error->message);
+    }
+}
+
+/* --- start --- */
+
+static const PctOption start_options[] = {
+    {"debug", 0, PCT_BOOLEAN}, {"skiplock", 0, PCT_BOOLEAN}, {NULL}};
+static const PctCommand start_command = {"start", "pct start <vmid> [OPTIONS]",
+                                         start_options, 1, 1};
+
+static int
+unsupported(const PctArgs *args, const char *const *names)
+{
+    for (; *names != NULL; names++) {
+        if (pct_args_get_bool(args, *names, FALSE)) {
+            fprintf(stderr, "option '--%s' is not supported\n", *names);
+            return PCT_EXIT_FAILED;
+        }
+    }
+    return 0;
+}
+
+int
+pct_start(int argc, char **argv)
+{
+    static const char *const missing[] = {"debug", "skiplock", NULL};
+    g_auto(PctArgs) args = {0};
+    g_autofree char *before = NULL;
+    g_autoptr(GError) error = NULL;
+    guint32 ctid;
+
+    if (!pct_args_parse(&args, &start_command, argc, argv) ||
+        unsupported(&args, missing) != 0) {
+        return PCT_EXIT_FAILED;
+    }
+    ctid = pct_target(&start_command, &args, argc, argv);
+    if (ctid == 0) {
+        return PCT_EXIT_FAILED;
+    }
+    if (agent_ops_is_running(ctid)) {
+        fprintf(stderr, "CT %u already running\n", ctid);
+        return PCT_EXIT_FAILED;
+    }
+    if (!set_state(ctid, "started", &before, &error)) {
+        return pct_fail(error);
+    }
+    /* With `state: started` the agent may have been faster: that is fine. */
+    if (agent_ops_start(ctid, &error) ||
+        (before != NULL &&
+         g_error_matches(error, AGENT_OPS_ERROR, AGENT_OPS_ERROR_RUNNING))) {
+        return 0;
+    }
+    put_state_back(ctid, before);
+    return pct_fail(error);
+}
+
+/* --- stop and shutdown --- */
+
+static const PctOption stop_options[] = {{"overrule-shutdown", 0, PCT_BOOLEAN},
+                                         {"skiplock", 0, PCT_BOOLEAN},
+                                         {NULL}};
+static const PctCommand stop_command = {"stop", "pct stop <vmid> [OPTIONS]",
+                                        stop_options, 1, 1};
+static const PctOption shutdown_options[] = {
+    {"forceStop", 0, PCT_BOOLEAN}, {"timeout", 0, PCT_VALUE}, {NULL}};
+static const PctCommand shutdown_command = {
+    "shutdown", "pct shutdown <vmid> [OPTIONS]", shutdown_options, 1, 1};
+
+/* @timeout_s negative: kill at once. */
+static int
+end_run(guint32 ctid, gint64 timeout_s, gboolean force)
+{
+    g_autofree char *before = NULL;
+    g_autoptr(GError) error = NULL;
+    gboolean fine;
+
+    if (!agent_ops_is_running(ctid)) {
+        g_autoptr(AgentGuestConf) conf = agent_configs_load(ctid, &error);
+
+        if (conf == NULL) {
+            return pct_fail(error);
+        }
+        fprintf(stderr, "CT %u not running\n", ctid);
+        return PCT_EXIT_FAILED;
+    }
+    if (!set_state(ctid, "stopped", &before, &error)) {
+        return pct_fail(error);
+    }
+    fine = timeout_s < 0
+               ? agent_ops_stop(ctid, &error)
+               : agent_ops_shutdown(ctid, (guint)timeout_s, force, &error);
+    if (fine ||
+        (before != NULL && g_error_matches(error, AGENT_OPS_ERROR,
+                                           AGENT_OPS_ERROR_NOT_RUNNING))) {
+        return 0;
+    }
+    put_state_back(ctid, before);
+    return pct_fail(error);
+}
+
+int
+pct_stop(int argc, char **argv)
+{
+    static const char *const missing[] = {"overrule-shutdown", "skiplock",
+                                          NULL};
+    g_auto(PctArgs) args = {0};
+    guint32 ctid;
+
+    if (!pct_args_parse(&args, &stop_command, argc, argv) ||
+        unsupported(&args, missing) != 0) {
+        return PCT_EXIT_FAILED;
+    }
+    ctid = pct_target(&stop_command, &args, argc, argv);
+    return ctid != 0 ? end_run(ctid, -1, FALSE) : PCT_EXIT_FAILED;
+}
+
+int
+pct_shutdown(int argc, char **argv)
+{
+    g_auto(PctArgs) args = {0};
+    guint64 timeout_s = DEFAULT_SHUTDOWN_S;
+    const char *text;
+    guint32 ctid;
+
+    if (!pct_args_parse(&args, &shutdown_command, argc, argv)) {
+        return PCT_EXIT_FAILED;
+    }
+    text = pct_args_get(&args, "timeout");
+    if (text != NULL && !g_ascii_string_to_unsigned(text, 10, 0, G_MAXINT32,
+                                                    &timeout_s, NULL)) {
+        g_autoptr(GPtrArray) problems = g_ptr_array_new_with_free_func(g_free);
+
+        g_ptr_array_add(problems,
+                        g_strdup_printf("timeout: type check ('integer') "
+                                        "failed - got '%s'",
+                                        text));
+        return pct_bad_parameters(&shutdown_command, problems);
+    }
+    ctid = pct_target(&shutdown_command, &args, argc, argv);
+    return ctid != 0 ? end_run(ctid, (gint64)timeout_s,
+                               pct_args_get_bool(&args, "forceStop", FALSE))
+                     : PCT_EXIT_FAILED;
+}
+
+/* --- exec --- */
+
+static const PctOption exec_options[] = {{"keep-env", 0, PCT_BOOLEAN}, {NULL}};
+static const PctCommand exec_command = {
+    "exec", "pct exec <vmid> [<extra-args>] [OPTIONS]", exec_options, 1,
+    G_MAXUINT};
+
+int
+pct_exec(int argc, char **argv)
+{
+    g_auto(PctArgs) args = {0};
+    g_autoptr(AgentGuestConf) conf = NULL;
+    g_autoptr(GError) error = NULL;
+    guint32 ctid;
+
+    if (!pct_args_parse(&args, &exec_command, argc, argv)) {
+        return PCT_EXIT_FAILED;
+    }
+    ctid = pct_target(&exec_command, &args, argc, argv);
+    if (ctid == 0) {
+        return PCT_EXIT_FAILED;
+    }
+    if (!agent_ops_is_running(ctid)) {
+        conf = agent_configs_load(ctid, &error);
+        if (conf == NULL) {
+            return pct_fail(error);
+        }
+        fprintf(stderr, "container '%u' not running!\n", ctid);
+        return PCT_EXIT_FAILED;
+    }
+    if (args.words->len < 2) {
+        fprintf(stderr, "missing command\n");
+        return PCT_EXIT_FAILED;
+    }
+    g_ptr_array_add(args.words, NULL);
+    return agent_container_attach(ctid, (char **)args.words->pdata + 1,
+                                  pct_args_get_bool(&args, "keep-env", TRUE));
+}
+
+/* --- destroy --- */
+
+static const PctOption destroy_options[] = {
+    {"destroy-unreferenced-disks", 0, PCT_BOOLEAN},
+    {"force", 0, PCT_BOOLEAN},
+    {"purge", 0, PCT_BOOLEAN},
+    {NULL}};
+static const PctCommand destroy_command = {
+    "destroy", "pct destroy <vmid> [OPTIONS]", destroy_options, 1, 1};
+
+int
+pct_destroy(int argc, char **argv)
+{
+    static const char *const missing[] = {"destroy-unreferenced-disks", "purge",
+                                          NULL};
+    g_auto(PctArgs) args = {0};
+    g_autoptr(GError) error = NULL;
+    guint32 ctid;
+
+    if (!pct_args_parse(&args, &destroy_command, argc, argv) ||
+        unsupported(&args, missing) != 0) {
+        return PCT_EXIT_FAILED;
+    }
+    ctid = pct_target(&destroy_command, &args, argc, argv);
+    if (ctid == 0) {
+        return PCT_EXIT_FAILED;
+    }
+    if (!agent_ops_destroy(ctid, pct_args_get_bool(&args, "force", FALSE),
+                           &error)) {
+        return pct_fail(error);
+    }
+    return 0;
+}

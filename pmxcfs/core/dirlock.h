@@ -1,0 +1,41 @@
+/* dirlock.h - how long each lock directory has been held.
+ *
+ * Each member keeps, per lock, the checksum of its entry and when it first saw
+ * it. Only the member with the lowest node id decides by it; nothing of it is
+ * replicated.
+ *
+ * Owner   the replica.
+ * Units   milliseconds of a monotonic clock.
+ * Thread  the loop.
+ * Source  spec/filesystem.md 8; spec/replication.md 5.4.
+ */
+#ifndef CFS_DIRLOCK_H
+#define CFS_DIRLOCK_H
+
+#include "pmxcfs/core/tree.h"
+
+#include <glib.h>
+
+#define CFS_LOCK_TIMEOUT_MS 120000
+
+typedef struct CfsDirlock CfsDirlock;
+
+CfsDirlock *cfs_dirlock_new(void);
+void cfs_dirlock_free(CfsDirlock *self);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(CfsDirlock, cfs_dirlock_free)
+
+/* Looks at every lock of the tree: new or changed ones start their time now,
+ * unchanged ones keep theirs, others are forgotten. */
+void cfs_dirlock_reload(CfsDirlock *self, CfsTree *tree, gint64 clock_ms);
+/* Notes what an operation did to a lock. */
+void cfs_dirlock_on_change(CfsDirlock *self,
+                           const CfsChange *change,
+                           gint64 clock_ms);
+/* TRUE when the lock is held for more than 120 s. A lock seen for the first
+ * time, or changed, starts its time now. */
+gboolean cfs_dirlock_is_expired(CfsDirlock *self,
+                                const char *path,
+                                const CfsEntry *entry,
+                                gint64 clock_ms);
+
+#endif

@@ -1,0 +1,223 @@
+#include "config.h"
+
+#include "pmxcfs/core/sync.h"
+
+typedef struct {
+    CfsMember id;
+    gboolean synced;
+    GBytes *state;   /* NULL: not there yet */
+    CfsIndex *index; /* when all are there */
+} Member;
+
+struct CfsSync {
+    GArray *members; /* of Member, by node id, then pid */
+    guint leader;    /* position, after deciding */
+};
+
+static void
+member_clear(gpointer data)
+{
+    Member *self = data;
+
+    g_clear_pointer(&self->state, g_bytes_unref);
+    g_clear_pointer(&self->index, cfs_index_free);
+}
+
+CfsSync *
+cfs_sync_new(void)
+{
+    CfsSync *self = g_new0(CfsSync, 1);
+
+    self->members = g_array_new(FALSE, TRUE, sizeof(Member));
+    g_array_set_clear_func(self->members, member_clear);
+    return self;
+}
+
+void
+cfs_sync_free(CfsSync *self)
+{
+    if (self == NULL) {
+        return;
+    }
+    g_array_unref(self->members);
+    g_free(self);
+}
+
+static Member *
+member_at(CfsSync *self, guint position)
+{
+    return &g_array_index(self->members, Member, position);
+}
+
+static Member *
+find(CfsSync *self, CfsMember id)
+{
+    for (guint i = 0; i < self->members->len; i++) {
+        if (cfs_member_equal(member_at(self, i)->id, id)) {
+            return member_at(self, i);
+        }
+    }
+    return NULL;
+}
+
+void
+cfs_sync_set_members(CfsSync *self, const CfsMember *members, guint n_members)
+{
+    g_array_set_size(self->members, 0);
+    for (guint i = 0; i < n_members; i++) {
+        Member member = {.id = members[i]};
+
+        g_array_append_val(self->members, member);
+    }
+    /* A Member begins with its id. */
+    g_array_sort(self->members, cfs_member_compare);
+}
+
+gboolean
+cfs_sync_is_member(CfsSync *self, CfsMember member)
+{
+    return find(self, member) != NULL;
+}
+
+guint
+cfs_sync_n_members(CfsSync *self)
+{
+    return self->members->len;
+}
+
+guint32
+cfs_sync_lowest_nodeid(CfsSync *self)
+{
+    return self->members->len > 0 ? member_at(self, 0)->id.nodeid : G_MAXUINT32;
+}
+
+void
+cfs_sync_forget_states(CfsSync *self)
+{
+    for (guint i = 0; i < self->members->len; i++) {
+        member_clear(member_at(self, i));
+        member_at(self, i)->synced = FALSE;
+    }
+}
+
+/* The newest copy leads: highest version, then highest mtime, then the lowest
+ * member, which the order of the table gives. */
+static void
+choose_leader(CfsSync *self)
+{
+    self->leader = 0;
+    for (guint i = 1; i < self->members->len; i++) {
+        const CfsIndex *best = member_at(self, self->leader)->index;
+        const CfsIndex *here = member_at(self, i)->index;
+
+        if (cfs_index_version(here) > cfs_index_version(best) ||
+            (cfs_index_version(here) == cfs_index_version(best) &&
+             cfs_index_mtime(here) > cfs_index_mtime(best))) {
+            self->leader = i;
+        }
+    }
+}
+
+static gboolean
+decide(CfsSync *self)
+{
+    for (guint i = 0; i < self->members->len; i++) {
+        Member *member = member_at(self, i);
+
+        g_clear_pointer(&member->index, cfs_index_free);
+        member->index = cfs_index_new(member->state);
+        if (member->index == NULL) {
+            return FALSE;
+        }
+    }
+    choose_leader(self);
+    for (guint i = 0; i < self->members->len; i++) {
+        member_at(self, i)->synced = cfs_index_equal(
+            member_at(self, i)->index, member_at(self, self->leader)->index);
+    }
+    return TRUE;
+}
+
+CfsSyncResult
+cfs_sync_add_state(CfsSync *self, CfsMember sender, GBytes *state)
+{
+    Member *member = find(self, sender);
+
+    if (member == NULL || member->state != NULL) {
+        return CFS_SYNC_REFUSED;
+    }
+    member->state = g_bytes_ref(state);
+    for (guint i = 0; i < self->members->len; i++) {
+        if (member_at(self, i)->state == NULL) {
+            return CFS_SYNC_WAITING;
+        }
+    }
+    return decide(self) ? CFS_SYNC_COMPLETE : CFS_SYNC_MALFORMED;
+}
+
+CfsMember
+cfs_sync_leader(CfsSync *self)
+{
+    return member_at(self, self->leader)->id;
+}
+
+const CfsIndex *
+cfs_sync_leader_index(CfsSync *self)
+{
+    return member_at(self, self->leader)->index;
+}
+
+gboolean
+cfs_sync_is_synced(CfsSync *self, CfsMember member)
+{
+    Member *found = find(self, member);
+
+    return found != NULL && found->synced;
+}
+
+void
+cfs_sync_set_all_synced(CfsSync *self)
+{
+    for (guint i = 0; i < self->members->len; i++) {
+        member_at(self, i)->synced = TRUE;
+    }
+}
+
+GHashTable *
+cfs_sync_missing(CfsSync *self)
+{
+    GHashTable *inodes =
+        g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+
+    for (guint i = 0; i < self->members->len; i++) {
+        if (i != self->leader) {
+            cfs_index_missing(cfs_sync_leader_index(self),
+                              member_at(self, i)->index, inodes);
+        }
+    }
+    return inodes;
+}
+
+void
+cfs_sync_done(CfsSync *self)
+{
+    for (guint i = 0; i < self->members->len; i++) {
+        member_clear(member_at(self, i));
+    }
+}
+
+char *
+cfs_sync_describe(CfsSync *self, gboolean only_synced)
+{
+    GString *out = g_string_new(NULL);
+
+    for (guint i = 0; i < self->members->len; i++) {
+        const Member *member = member_at(self, i);
+
+        if (!only_synced || member->synced) {
+            g_string_append_printf(out, "%s%u/%u", out->len > 0 ? ", " : "",
+                                   member->id.nodeid, member->id.pid);
+        }
+    }
+    return g_string_free(out, FALSE);
+}

@@ -1,0 +1,414 @@
+#define G_LOG_DOMAIN "main"
+#include "config.h"
+
+#include "pmxcfs/io/effects.h"
+
+#include <errno.h>
+#include <time.h>
+
+#include "pmxcfs/io/priorities.h"
+
+#define TICK_MS 250
+#define PATIENCE_MS 1000
+
+/* An answer that waits for a transaction. */
+typedef struct {
+    guint64 id;
+    guint64 number; /* of the store's */
+    gint64 deadline_ms;
+    int verdict;
+    CfsEntry *entry;
+} Waiting;
+
+struct CfsEffects {
+    CfsReplica *replica;
+    CfsStore *store;
+    CfsGroup *group;
+    CfsEffectsClient client;
+    guint tick;
+
+    GQueue queue; /* of CfsEffect */
+    gboolean is_running;
+    guint depth;         /* of begin */
+    gboolean has_stores; /* submitted in this bundle */
+
+    GQueue waiting;    /* of Waiting, in the order of their numbers */
+    guint64 submitted; /* newest number */
+    guint64 committed;
+    int problem;
+    gboolean is_late; /* not durable */
+};
+
+static gint64
+now_ms(void)
+{
+    return g_get_monotonic_time() / 1000;
+}
+
+static void
+waiting_free(Waiting *waiting)
+{
+    g_clear_pointer(&waiting->entry, cfs_entry_unref);
+    g_free(waiting);
+}
+
+static void
+answer(CfsEffects *self, guint64 id, int verdict, CfsEntry *entry)
+{
+    if (self->client.on_reply != NULL) {
+        self->client.on_reply(self->client.data, id, verdict, entry);
+    }
+}
+
+/* One function per kind of effect ----------------------------------------- */
+
+static void
+run_send(CfsEffects *self, CfsEffect *effect)
+{
+    if (self->group != NULL) {
+        cfs_group_send(self->group, effect->message);
+    }
+}
+
+static void
+run_store(CfsEffects *self, CfsEffect *effect)
+{
+    if (self->store != NULL) {
+        self->submitted = cfs_store_submit(self->store, effect->store.puts,
+                                           effect->store.deletes);
+        self->has_stores = TRUE;
+    }
+}
+
+static void
+run_reply(CfsEffects *self, CfsEffect *effect)
+{
+    Waiting *waiting;
+
+    if (!effect->reply.stored || self->store == NULL || self->is_late ||
+        self->committed >= self->submitted) {
+        answer(self, effect->reply.id, effect->reply.verdict,
+               effect->reply.entry);
+        return;
+    }
+    waiting = g_new0(Waiting, 1);
+    waiting->id = effect->reply.id;
+    waiting->number = self->submitted;
+    waiting->deadline_ms = now_ms() + PATIENCE_MS;
+    waiting->verdict = effect->reply.verdict;
+    waiting->entry = g_steal_pointer(&effect->reply.entry);
+    g_queue_push_tail(&self->waiting, waiting);
+}
+
+static void
+run_changed(CfsEffects *self, CfsEffect *effect)
+{
+    if (self->client.on_changed != NULL) {
+        self->client.on_changed(self->client.data, effect->change);
+    }
+}
+
+static void
+run_reloaded(CfsEffects *self, CfsEffect *effect)
+{
+    if (self->client.on_reloaded != NULL) {
+        self->client.on_reloaded(self->client.data);
+    }
+}
+
+static void
+run_leave(CfsEffects *self, CfsEffect *effect)
+{
+    if (self->group != NULL) {
+        cfs_group_leave(self->group, effect->delay_ms);
+    }
+}
+
+typedef void (*RunEffect)(CfsEffects *self, CfsEffect *effect);
+
+static const RunEffect run_effect[] = {
+    [CFS_EFFECT_SEND] = run_send,         [CFS_EFFECT_STORE] = run_store,
+    [CFS_EFFECT_REPLY] = run_reply,       [CFS_EFFECT_CHANGED] = run_changed,
+    [CFS_EFFECT_RELOADED] = run_reloaded, [CFS_EFFECT_LEAVE] = run_leave,
+};
+
+/* A client may answer an effect with a new request: its effects go to the end
+ * of the queue that is being worked on. */
+static void
+run_queue(CfsEffects *self)
+{
+    CfsEffect *effect;
+
+    if (self->is_running) {
+        return;
+    }
+    self->is_running = TRUE;
+    while ((effect = g_queue_pop_head(&self->queue)) != NULL) {
+        run_effect[effect->kind](self, effect);
+        cfs_effect_free(effect);
+    }
+    self->is_running = FALSE;
+}
+
+static void
+dispatch(CfsEffects *self, CfsEvent *event)
+{
+    event->time_s = (guint32)time(NULL);
+    event->clock_ms = now_ms();
+    cfs_effects_begin(self);
+    cfs_replica_step(self->replica, event, &self->queue);
+    run_queue(self);
+    cfs_effects_end(self);
+}
+
+void
+cfs_effects_begin(CfsEffects *self)
+{
+    self->depth++;
+}
+
+void
+cfs_effects_end(CfsEffects *self)
+{
+    g_assert(self->depth > 0);
+    self->depth--;
+    if (self->depth == 0 && self->has_stores) {
+        self->has_stores = FALSE;
+        cfs_store_commit(self->store);
+    }
+}
+
+/* Waiting for the store --------------------------------------------------- */
+
+/* Lets go the first in the queue. */
+static void
+release(CfsEffects *self, int problem)
+{
+    Waiting *waiting = g_queue_pop_head(&self->waiting);
+
+    answer(self, waiting->id, problem != 0 ? problem : waiting->verdict,
+           problem != 0 ? NULL : waiting->entry);
+    waiting_free(waiting);
+}
+
+static void
+release_committed(CfsEffects *self)
+{
+    Waiting *first;
+
+    while ((first = g_queue_peek_head(&self->waiting)) != NULL &&
+           first->number <= self->committed) {
+        release(self, 0);
+    }
+}
+
+/* All that waits now; not what their owners ask for next. */
+static void
+release_all(CfsEffects *self, int problem)
+{
+    for (guint n = self->waiting.length; n > 0; n--) {
+        release(self, problem);
+    }
+}
+
+static void
+release_late(CfsEffects *self)
+{
+    Waiting *first = g_queue_peek_head(&self->waiting);
+
+    if (first == NULL || now_ms() < first->deadline_ms) {
+        return;
+    }
+    if (!self->is_late) {
+        self->is_late = TRUE;
+        g_warning("a commit takes longer than %d ms: changes are answered "
+                  "from memory, this node is not durable until it is done",
+                  PATIENCE_MS);
+    }
+    release_all(self, 0);
+}
+
+/* A database that somebody holds is only a slow one: the patience decides, and
+ * the replica is not told. */
+static int
+errno_for_replica(int problem)
+{
+    return problem == EBUSY ? 0 : problem;
+}
+
+static void
+note_problem(CfsEffects *self, int problem)
+{
+    int told = errno_for_replica(self->problem);
+    CfsEvent event = {.kind = CFS_EVENT_STORED,
+                      .store_errno = errno_for_replica(problem)};
+
+    if (problem == self->problem) {
+        return;
+    }
+    self->problem = problem;
+    if (problem != 0) {
+        g_critical("the database cannot be written: %s; trying again each "
+                   "second",
+                   g_strerror(problem));
+    } else {
+        g_message("the database is written again, nothing was lost");
+    }
+    if (event.store_errno != told) {
+        dispatch(self, &event);
+    }
+}
+
+void
+cfs_effects_stored(gpointer data, guint64 committed, int problem)
+{
+    CfsEffects *self = data;
+
+    cfs_effects_begin(self);
+    self->committed = committed;
+    release_committed(self);
+    if (errno_for_replica(problem) != 0) {
+        release_all(self, problem);
+    }
+    note_problem(self, problem);
+    if (self->is_late && committed >= self->submitted) {
+        self->is_late = FALSE;
+        g_message("the database has caught up, this node is durable again");
+    }
+    cfs_effects_end(self);
+}
+
+/* Events ------------------------------------------------------------------ */
+
+static gboolean
+on_tick(gpointer data)
+{
+    CfsEffects *self = data;
+    CfsEvent event = {.kind = CFS_EVENT_TICK};
+
+    cfs_effects_begin(self);
+    release_late(self);
+    dispatch(self, &event);
+    cfs_effects_end(self);
+    return G_SOURCE_CONTINUE;
+}
+
+void
+cfs_effects_request(CfsEffects *self, guint64 id, const CfsOp *op)
+{
+    CfsEvent event = {.kind = CFS_EVENT_REQUEST,
+                      .request = {.id = id, .op = op}};
+
+    dispatch(self, &event);
+}
+
+void
+cfs_effects_connected(CfsEffects *self, CfsMember member)
+{
+    CfsEvent event = {.kind = CFS_EVENT_CONNECTED,
+                      .connected = {.self = member}};
+
+    dispatch(self, &event);
+}
+
+void
+cfs_effects_disconnected(CfsEffects *self)
+{
+    CfsEvent event = {.kind = CFS_EVENT_DISCONNECTED};
+
+    dispatch(self, &event);
+}
+
+void
+cfs_effects_confchg(CfsEffects *self,
+                    const CfsMember *members,
+                    guint n_members,
+                    gboolean has_joined)
+{
+    CfsEvent event = {.kind = CFS_EVENT_CONFCHG,
+                      .confchg = {.members = members,
+                                  .n_members = n_members,
+                                  .has_joined = has_joined}};
+
+    dispatch(self, &event);
+}
+
+void
+cfs_effects_message(CfsEffects *self, CfsMember sender, GBytes *bytes)
+{
+    CfsEvent event = {.kind = CFS_EVENT_MESSAGE,
+                      .message = {.sender = sender, .bytes = bytes}};
+
+    dispatch(self, &event);
+}
+
+void
+cfs_effects_quorum(CfsEffects *self, gboolean quorate)
+{
+    CfsEvent event = {.kind = CFS_EVENT_QUORUM, .quorate = quorate};
+
+    dispatch(self, &event);
+}
+
+void
+cfs_effects_flush(CfsEffects *self,
+                  CfsStoreFlushed done,
+                  gpointer data,
+                  guint64 id)
+{
+    g_assert(self->store != NULL);
+    cfs_store_flush(self->store, done, data, id);
+}
+
+gboolean
+cfs_effects_is_durable(CfsEffects *self)
+{
+    return !self->is_late && self->problem == 0;
+}
+
+CfsReplica *
+cfs_effects_replica(CfsEffects *self)
+{
+    return self->replica;
+}
+
+void
+cfs_effects_set_store(CfsEffects *self, CfsStore *store)
+{
+    self->store = store;
+}
+
+void
+cfs_effects_set_group(CfsEffects *self, CfsGroup *group)
+{
+    self->group = group;
+}
+
+void
+cfs_effects_set_client(CfsEffects *self, const CfsEffectsClient *client)
+{
+    self->client = client != NULL ? *client : (CfsEffectsClient){0};
+}
+
+CfsEffects *
+cfs_effects_new(CfsReplica *replica)
+{
+    CfsEffects *self = g_new0(CfsEffects, 1);
+
+    self->replica = replica;
+    self->tick =
+        g_timeout_add_full(CFS_PRIORITY_GROUP, TICK_MS, on_tick, self, NULL);
+    return self;
+}
+
+void
+cfs_effects_free(CfsEffects *self)
+{
+    if (self == NULL) {
+        return;
+    }
+    g_source_remove(self->tick);
+    g_queue_clear_full(&self->queue, (GDestroyNotify)cfs_effect_free);
+    g_queue_clear_full(&self->waiting, (GDestroyNotify)waiting_free);
+    g_free(self);
+}

@@ -1,0 +1,69 @@
+/* effects.h - the world around the replica: events in, effects out.
+ *
+ * The one place where events get their time, and where effects are carried
+ * out, in order: messages go to the group, rows to the store, answers and
+ * changes to the client (the mount). All rows of one bundle of events become
+ * one transaction. An answer that must be stored waits for the transactions
+ * before it; a commit that takes too long, or fails because somebody holds the
+ * database, lets it go from memory and marks this node not durable until the
+ * store has caught up (DESIGN.md 2). A commit that fails answers what waits
+ * for it with its errno.
+ *
+ * Owner   the daemon.
+ * Thread  the loop.
+ */
+#ifndef CFS_EFFECTS_H
+#define CFS_EFFECTS_H
+
+#include "pmxcfs/core/replica.h"
+#include "pmxcfs/io/group.h"
+#include "pmxcfs/io/store.h"
+
+#include <glib.h>
+
+typedef struct CfsEffects CfsEffects;
+
+typedef struct {
+    /* @entry: what a CREATE or MKDIR made, borrowed; else NULL. */
+    void (*on_reply)(gpointer data, guint64 id, int verdict, CfsEntry *entry);
+    void (*on_changed)(gpointer data, const CfsChange *change);
+    void (*on_reloaded)(gpointer data);
+    gpointer data;
+} CfsEffectsClient;
+
+/* Borrows all; the store is not yet started. Ticks from here on. */
+CfsEffects *cfs_effects_new(CfsReplica *replica);
+void cfs_effects_free(CfsEffects *self);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(CfsEffects, cfs_effects_free)
+/* Borrowed until NULL is set, or for good. Effects for one that is not there
+ * are dropped. */
+void cfs_effects_set_store(CfsEffects *self, CfsStore *store);
+void cfs_effects_set_group(CfsEffects *self, CfsGroup *group);
+void cfs_effects_set_client(CfsEffects *self, const CfsEffectsClient *client);
+
+/* Between them events make one bundle. They nest. */
+void cfs_effects_begin(CfsEffects *self);
+void cfs_effects_end(CfsEffects *self);
+
+void cfs_effects_request(CfsEffects *self, guint64 id, const CfsOp *op);
+void cfs_effects_connected(CfsEffects *self, CfsMember member);
+void cfs_effects_disconnected(CfsEffects *self);
+void cfs_effects_confchg(CfsEffects *self,
+                         const CfsMember *members,
+                         guint n_members,
+                         gboolean has_joined);
+void cfs_effects_message(CfsEffects *self, CfsMember sender, GBytes *bytes);
+void cfs_effects_quorum(CfsEffects *self, gboolean quorate);
+/* A CfsStoreReport; @self is the data. */
+void cfs_effects_stored(gpointer self, guint64 committed, int problem);
+
+/* Answers when everything applied so far is on this node's stable storage. */
+void cfs_effects_flush(CfsEffects *self,
+                       CfsStoreFlushed done,
+                       gpointer data,
+                       guint64 id);
+/* FALSE while answers are given from memory. */
+gboolean cfs_effects_is_durable(CfsEffects *self);
+CfsReplica *cfs_effects_replica(CfsEffects *self);
+
+#endif

@@ -1,0 +1,147 @@
+#define G_LOG_DOMAIN "main"
+#include "config.h"
+
+#include "pmxcfs/io/process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/files.h"
+#include "common/paths.h"
+
+#define LOCK_ATTEMPTS 10
+#define EXIT_FAILED 255
+
+gboolean
+cfs_process_make_directories(gid_t group, GError **error)
+{
+    if (!pve_mkdir_parents(PVE_STATE_DIR, 0750, error) ||
+        !pve_mkdir_parents(PVE_RUN_DIR, 0750, error)) {
+        return FALSE;
+    }
+    if (chown(PVE_RUN_DIR, 0, group) < 0) {
+        return pve_errno_error(error, "change the owner of", PVE_RUN_DIR);
+    }
+    return TRUE;
+}
+
+int
+cfs_process_lock(GError **error)
+{
+    PVE_AUTOFD(fd) = open(PVE_LOCK_FILE, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+    if (fd < 0) {
+        pve_errno_error(error, "open", PVE_LOCK_FILE);
+        return -1;
+    }
+    for (guint i = 0; i <= LOCK_ATTEMPTS; i++) {
+        if (flock(fd, LOCK_EX | LOCK_NB) == 0) {
+            return pve_steal_fd(&fd);
+        }
+        if (errno != EWOULDBLOCK && errno != EINTR) {
+            break;
+        }
+        if (i == 0) {
+            g_message("unable to acquire pmxcfs lock - trying again");
+        }
+        if (i < LOCK_ATTEMPTS) {
+            /* The loop does not run yet: here we may wait. */
+            g_usleep(G_USEC_PER_SEC);
+            errno = EWOULDBLOCK;
+        }
+    }
+    g_set_error(error, G_FILE_ERROR, g_file_error_from_errno(errno),
+                "unable to acquire pmxcfs lock: %s", g_strerror(errno));
+    return -1;
+}
+
+/* The child answers by one byte, or by ending. What it serves is looked at
+ * too: that waits until it answers, or fails when it is dead. */
+static G_GNUC_NORETURN void
+wait_for_child(int fd, const char *probe)
+{
+    struct stat st;
+    ssize_t n;
+    char byte;
+
+    do {
+        n = read(fd, &byte, 1);
+    } while (n < 0 && errno == EINTR);
+    if (n == 1 && lstat(probe, &st) == 0) {
+        _exit(EXIT_SUCCESS);
+    }
+    _exit(EXIT_FAILED);
+}
+
+int
+cfs_process_fork(const char *probe)
+{
+    int ends[2];
+    pid_t pid;
+
+    if (pipe2(ends, O_CLOEXEC) < 0) {
+        g_critical("pipe: %s", g_strerror(errno));
+        exit(EXIT_FAILED);
+    }
+    pid = fork();
+    if (pid < 0) {
+        g_critical("fork: %s", g_strerror(errno));
+        exit(EXIT_FAILED);
+    }
+    if (pid > 0) {
+        (void)close(ends[1]);
+        wait_for_child(ends[0], probe);
+    }
+    (void)close(ends[0]);
+    (void)setsid();
+    (void)chdir("/");
+    return ends[1];
+}
+
+void
+cfs_process_started(int parent)
+{
+    PVE_AUTOFD(null) = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+    for (int fd = STDIN_FILENO; null >= 0 && fd <= STDERR_FILENO; fd++) {
+        (void)dup2(null, fd);
+    }
+    (void)pve_write_all(parent, "R", 1);
+    (void)close(parent);
+}
+
+gboolean
+cfs_process_write_pid(GError **error)
+{
+    g_autofree char *text = g_strdup_printf("%d\n", (int)getpid());
+
+    return pve_file_replace(PVE_PID_FILE, text, strlen(text), 0644, error);
+}
+
+void
+cfs_process_remove_pid(void)
+{
+    (void)unlink(PVE_PID_FILE);
+}
+
+void
+cfs_process_raise_restart_flag(gid_t group)
+{
+    PVE_AUTOFD(fd) =
+        open(PVE_RESTART_FLAG, O_WRONLY | O_CREAT | O_CLOEXEC, 0440);
+
+    if (fd < 0 || fchown(fd, 0, group) < 0 || fchmod(fd, 0440) < 0) {
+        g_warning("%s: %s", PVE_RESTART_FLAG, g_strerror(errno));
+    }
+}
+
+void
+cfs_process_lower_restart_flag(void)
+{
+    (void)unlink(PVE_RESTART_FLAG);
+}

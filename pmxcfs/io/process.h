@@ -1,0 +1,35 @@
+/* process.h - a daemon's life outside its loop: lock, fork, pid file, flag.
+ *
+ * Owner   the main file.
+ * Errors  GError in G_FILE_ERROR.
+ * Thread  the only one, before and after the loop.
+ * Source  spec/filesystem.md 1.
+ */
+#ifndef CFS_PROCESS_H
+#define CFS_PROCESS_H
+
+#include <glib.h>
+#include <sys/types.h>
+
+/* The state and runtime directories. */
+gboolean cfs_process_make_directories(gid_t group, GError **error);
+/* Returns a descriptor that holds the lock of this host's daemon, also across
+ * fork(2), until the last copy is closed; -1 with @error set when another
+ * holds it for 10 s. */
+int cfs_process_lock(GError **error);
+
+/* Forks. In the child it returns a descriptor for cfs_process_started(), and
+ * stderr is still the caller's. The parent does not return: it exits with 0
+ * when the child has started and @probe can be looked at, with 255 when the
+ * child ends before. */
+int cfs_process_fork(const char *probe);
+/* Leaves the caller's terminal and lets the parent go. */
+void cfs_process_started(int parent);
+
+gboolean cfs_process_write_pid(GError **error);
+void cfs_process_remove_pid(void);
+/* While it is there clients wait for us to come back. */
+void cfs_process_raise_restart_flag(gid_t group);
+void cfs_process_lower_restart_flag(void);
+
+#endif

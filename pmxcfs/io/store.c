@@ -1,0 +1,789 @@
+#define G_LOG_DOMAIN "database"
+#include "config.h"
+
+#include "pmxcfs/io/store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sqlite3.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "common/files.h"
+#include "pmxcfs/core/core-error.h"
+#include "pmxcfs/io/priorities.h"
+
+#define VERSION_NAME "__version__"
+#define BUSY_TIMEOUT_MS 10000
+#define RETRY_US G_USEC_PER_SEC
+#define CLOSE_PATIENCE_US (5 * G_USEC_PER_SEC)
+
+/* To the letter what the reference makes: both open each other's files. */
+static const char create_table[] =
+    "CREATE TABLE tree (  inode INTEGER PRIMARY KEY NOT NULL,"
+    "  parent INTEGER NOT NULL CHECK(typeof(parent)=='integer'),"
+    "  version INTEGER NOT NULL CHECK(typeof(version)=='integer'),"
+    "  writer INTEGER NOT NULL CHECK(typeof(writer)=='integer'),"
+    "  mtime INTEGER NOT NULL CHECK(typeof(mtime)=='integer'),"
+    "  type INTEGER NOT NULL CHECK(typeof(type)=='integer'),"
+    "  name TEXT NOT NULL,"
+    "  data BLOB);";
+
+typedef enum {
+    STATEMENT_BEGIN,
+    STATEMENT_COMMIT,
+    STATEMENT_ROLLBACK,
+    STATEMENT_PUT,
+    STATEMENT_DELETE,
+    N_STATEMENTS,
+} Statement;
+
+static const char *const statement_sql[N_STATEMENTS] = {
+    [STATEMENT_BEGIN] = "BEGIN IMMEDIATE",
+    [STATEMENT_COMMIT] = "COMMIT",
+    [STATEMENT_ROLLBACK] = "ROLLBACK",
+    [STATEMENT_PUT] = "REPLACE INTO tree (inode, parent, version, writer,"
+                      " mtime, type, name, data)"
+                      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+    [STATEMENT_DELETE] = "DELETE FROM tree WHERE inode = ?1",
+};
+
+typedef struct {
+    CfsStoreFlushed done;
+    gpointer data;
+    guint64 id;
+    int verdict;
+} Flush;
+
+struct CfsStore {
+    char *path;
+    sqlite3 *db; /* the opener's, then the thread's */
+    sqlite3_stmt *statements[N_STATEMENTS];
+
+    GMainContext *context;
+    CfsStoreReport report;
+    gpointer report_data;
+    GThread *thread;
+
+    GMutex mutex; /* guards all below */
+    GCond wake;
+    GHashTable *pending; /* inode -> CfsEntry, or NULL: delete */
+    guint64 submitted;   /* number of the newest in pending */
+    gboolean is_wanted;  /* the thread may take pending */
+    gboolean is_closing;
+    gint64 retry_at; /* monotonic; 0: the last attempt went well */
+    GQueue flushes;  /* of Flush, waiting */
+    GQueue answers;  /* of Flush, decided */
+    guint64 committed;
+    int problem;
+    GSource *report_source; /* one at a time */
+};
+
+static void
+entry_free(gpointer entry)
+{
+    if (entry != NULL) {
+        cfs_entry_unref(entry);
+    }
+}
+
+static GHashTable *
+rows_new(void)
+{
+    return g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free,
+                                 entry_free);
+}
+
+/* The newer row wins: @row is newer than what @rows has. @row: (takes) */
+static void
+rows_set(GHashTable *rows, guint64 inode, CfsEntry *row)
+{
+    g_hash_table_replace(rows, g_memdup2(&inode, sizeof(inode)), row);
+}
+
+static gboolean
+sqlite_error(CfsStore *self, const char *what, GError **error)
+{
+    g_set_error(error, CFS_ERROR, CFS_ERROR_STORE, "%s%s", what,
+                sqlite3_errmsg(self->db));
+    return FALSE;
+}
+
+static int
+errno_of(sqlite3 *db, int code)
+{
+    switch (code & 0xff) {
+    case SQLITE_OK:
+    case SQLITE_ROW:
+    case SQLITE_DONE:
+        return 0;
+    case SQLITE_FULL:
+        return ENOSPC;
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+        return EBUSY;
+    default:
+        return sqlite3_system_errno(db) == ENOSPC ? ENOSPC : EIO;
+    }
+}
+
+/* Opening ----------------------------------------------------------------- */
+
+/* Before SQLite holds a lock on the file; see the header. */
+static gboolean
+prepare_file(const char *path, GError **error)
+{
+    PVE_AUTOFD(fd) = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW,
+                          S_IRUSR | S_IWUSR);
+
+    if (fd < 0 || fchmod(fd, S_IRUSR | S_IWUSR) < 0) {
+        return pve_errno_error(error, "open", path);
+    }
+    return TRUE;
+}
+
+/* Runs @sql; puts the first column of its first row, if any, into @text. */
+static gboolean
+query_text(CfsStore *self, const char *sql, char **text, GError **error)
+{
+    sqlite3_stmt *statement = NULL;
+    int code;
+
+    code = sqlite3_prepare_v2(self->db, sql, -1, &statement, NULL);
+    if (code == SQLITE_OK) {
+        code = sqlite3_step(statement);
+    }
+    if (code == SQLITE_ROW && text != NULL) {
+        *text = g_strdup((const char *)sqlite3_column_text(statement, 0));
+    }
+    if (code != SQLITE_ROW && code != SQLITE_DONE) {
+        sqlite_error(self, "", error);
+        (void)sqlite3_finalize(statement);
+        return FALSE;
+    }
+    (void)sqlite3_finalize(statement);
+    return TRUE;
+}
+
+static gboolean
+configure(CfsStore *self, GError **error)
+{
+    g_autofree char *mode = NULL;
+
+    (void)sqlite3_extended_result_codes(self->db, 1);
+    (void)sqlite3_busy_timeout(self->db, BUSY_TIMEOUT_MS);
+    if (!query_text(self, "PRAGMA journal_mode=WAL", &mode, error)) {
+        g_prefix_error(error, "unable to set WAL mode: ");
+        return FALSE;
+    }
+    if (g_strcmp0(mode, "wal") != 0) {
+        g_set_error(error, CFS_ERROR, CFS_ERROR_STORE,
+                    "unable to set WAL mode: it is '%s'",
+                    mode != NULL ? mode : "");
+        return FALSE;
+    }
+    return query_text(self, "PRAGMA synchronous=NORMAL", NULL, error);
+}
+
+static void
+store_free(CfsStore *self)
+{
+    for (guint i = 0; i < N_STATEMENTS; i++) {
+        (void)sqlite3_finalize(self->statements[i]);
+    }
+    if (sqlite3_close(self->db) != SQLITE_OK) {
+        g_warning("closing %s: %s", self->path, sqlite3_errmsg(self->db));
+    }
+    g_hash_table_unref(self->pending);
+    g_queue_clear_full(&self->flushes, g_free);
+    g_queue_clear_full(&self->answers, g_free);
+    g_clear_pointer(&self->context, g_main_context_unref);
+    g_mutex_clear(&self->mutex);
+    g_cond_clear(&self->wake);
+    g_free(self->path);
+    g_free(self);
+}
+
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(CfsStore, store_free)
+
+CfsStore *
+cfs_store_open(const char *path, GError **error)
+{
+    g_autoptr(CfsStore) self = g_new0(CfsStore, 1);
+
+    self->path = g_strdup(path);
+    self->pending = rows_new();
+    g_mutex_init(&self->mutex);
+    g_cond_init(&self->wake);
+    if (!prepare_file(path, error)) {
+        return NULL;
+    }
+    if (sqlite3_open_v2(path, &self->db,
+                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE |
+                            SQLITE_OPEN_NOMUTEX,
+                        NULL) != SQLITE_OK) {
+        sqlite_error(self, "", error);
+        return NULL;
+    }
+    if (!configure(self, error)) {
+        return NULL;
+    }
+    return g_steal_pointer(&self);
+}
+
+/* Loading ----------------------------------------------------------------- */
+
+static gboolean
+has_table(CfsStore *self, gboolean *has, GError **error)
+{
+    g_autofree char *name = NULL;
+
+    if (!query_text(self,
+                    "SELECT name FROM sqlite_master"
+                    " WHERE type = 'table' AND name = 'tree'",
+                    &name, error)) {
+        return FALSE;
+    }
+    *has = name != NULL;
+    return TRUE;
+}
+
+static gboolean
+content_error(GError **error, guint64 inode, const char *what)
+{
+    g_set_error(error, CFS_ERROR, CFS_ERROR_CONTENT,
+                "%s (inode = %016" G_GINT64_MODIFIER "X)", what, inode);
+    return FALSE;
+}
+
+static gboolean
+check_row(guint64 inode,
+          guint8 type,
+          const char *name,
+          gsize name_size,
+          gsize data_size,
+          GError **error)
+{
+    if (name_size == 0) {
+        return content_error(error, inode, "inode has no name");
+    }
+    if (strlen(name) != name_size) {
+        return content_error(error, inode, "inode has a name with a NUL");
+    }
+    if (inode == CFS_ROOT_INODE) {
+        if (strcmp(name, VERSION_NAME) != 0) {
+            g_set_error(error, CFS_ERROR, CFS_ERROR_CONTENT,
+                        "root inode has unexpected name '%s'", name);
+            return FALSE;
+        }
+        return TRUE;
+    }
+    if (type != CFS_TYPE_DIRECTORY && type != CFS_TYPE_FILE) {
+        g_set_error(error, CFS_ERROR, CFS_ERROR_CONTENT,
+                    "inode has unknown type (inode = %016" G_GINT64_MODIFIER
+                    "X, type = %u)",
+                    inode, type);
+        return FALSE;
+    }
+    if (type == CFS_TYPE_DIRECTORY && data_size > 0) {
+        return content_error(error, inode, "directory inode contains data");
+    }
+    return TRUE;
+}
+
+/* Returns: (owned) the entry of the row the statement stands on. Bits that do
+ * not fit are dropped, as the reference does. */
+static CfsEntry *
+read_row(sqlite3_stmt *row, GError **error)
+{
+    guint64 inode = (guint64)sqlite3_column_int64(row, 0);
+    guint64 parent = (guint64)sqlite3_column_int64(row, 1);
+    guint64 version = (guint64)sqlite3_column_int64(row, 2);
+    guint32 writer = (guint32)sqlite3_column_int64(row, 3);
+    guint32 mtime = (guint32)sqlite3_column_int64(row, 4);
+    guint8 type = (guint8)sqlite3_column_int64(row, 5);
+    const char *name = (const char *)sqlite3_column_text(row, 6);
+    gsize name_size = (gsize)sqlite3_column_bytes(row, 6);
+    const void *content = sqlite3_column_blob(row, 7);
+    gsize size = (gsize)sqlite3_column_bytes(row, 7);
+    g_autoptr(GBytes) data = NULL;
+
+    if (!check_row(inode, type, name != NULL ? name : "", name_size, size,
+                   error)) {
+        return NULL;
+    }
+    if (inode == CFS_ROOT_INODE) {
+        return cfs_entry_new(inode, 0, version, writer, mtime,
+                             CFS_TYPE_DIRECTORY, "", NULL);
+    }
+    if (size > 0) {
+        data = g_bytes_new(content, size);
+    }
+    return cfs_entry_new(inode, parent, version, writer, mtime, type, name,
+                         data);
+}
+
+GPtrArray *
+cfs_store_load(CfsStore *self, GError **error)
+{
+    g_autoptr(GPtrArray) entries = g_ptr_array_new_with_free_func(entry_free);
+    sqlite3_stmt *row = NULL;
+    gboolean has = FALSE;
+    int code;
+
+    if (!has_table(self, &has, error)) {
+        return NULL;
+    }
+    if (!has) {
+        return g_steal_pointer(&entries);
+    }
+    code = sqlite3_prepare_v2(self->db,
+                              "SELECT inode, parent, version, writer, mtime,"
+                              " type, name, data FROM tree",
+                              -1, &row, NULL);
+    while (code == SQLITE_OK || code == SQLITE_ROW) {
+        CfsEntry *entry;
+
+        code = sqlite3_step(row);
+        if (code != SQLITE_ROW) {
+            break;
+        }
+        entry = read_row(row, error);
+        if (entry == NULL) {
+            (void)sqlite3_finalize(row);
+            return NULL;
+        }
+        g_ptr_array_add(entries, entry);
+    }
+    if (code != SQLITE_DONE) {
+        sqlite_error(self, "reading rows: ", error);
+        (void)sqlite3_finalize(row);
+        return NULL;
+    }
+    (void)sqlite3_finalize(row);
+    return g_steal_pointer(&entries);
+}
+
+/* Writing ----------------------------------------------------------------- */
+
+static int
+run(CfsStore *self, Statement which)
+{
+    sqlite3_stmt *statement = self->statements[which];
+    int code = sqlite3_step(statement);
+    int problem = errno_of(self->db, code);
+
+    (void)sqlite3_reset(statement);
+    return problem;
+}
+
+static int
+put_row(CfsStore *self, const CfsEntry *entry)
+{
+    sqlite3_stmt *put = self->statements[STATEMENT_PUT];
+    gboolean is_root = entry->inode == CFS_ROOT_INODE;
+    const char *name = is_root ? VERSION_NAME : entry->name;
+    gconstpointer data = NULL;
+    gsize size = 0;
+    int problem;
+
+    if (entry->data != NULL && !is_root) {
+        data = g_bytes_get_data(entry->data, &size);
+    }
+    sqlite3_bind_int64(put, 1, (sqlite3_int64)entry->inode);
+    sqlite3_bind_int64(put, 2, (sqlite3_int64)entry->parent);
+    sqlite3_bind_int64(put, 3, (sqlite3_int64)entry->version);
+    sqlite3_bind_int64(put, 4, (sqlite3_int64)entry->writer);
+    sqlite3_bind_int64(put, 5, (sqlite3_int64)entry->mtime);
+    sqlite3_bind_int64(put, 6, is_root ? CFS_TYPE_FILE : entry->type);
+    sqlite3_bind_text(put, 7, name, -1, SQLITE_STATIC);
+    if (size > 0) {
+        sqlite3_bind_blob64(put, 8, data, size, SQLITE_STATIC);
+    }
+    problem = run(self, STATEMENT_PUT);
+    (void)sqlite3_clear_bindings(put);
+    return problem;
+}
+
+static int
+delete_row(CfsStore *self, guint64 inode)
+{
+    sqlite3_bind_int64(self->statements[STATEMENT_DELETE], 1,
+                       (sqlite3_int64)inode);
+    return run(self, STATEMENT_DELETE);
+}
+
+/* All deletes come first: a row may take the name of one that goes. The
+ * version record is last. */
+static int
+write_rows(CfsStore *self, GHashTable *rows)
+{
+    guint64 root = CFS_ROOT_INODE;
+    GHashTableIter iter;
+    gpointer inode, row;
+    int problem = 0;
+
+    g_hash_table_iter_init(&iter, rows);
+    while (problem == 0 && g_hash_table_iter_next(&iter, &inode, &row)) {
+        if (row == NULL) {
+            problem = delete_row(self, *(guint64 *)inode);
+        }
+    }
+    g_hash_table_iter_init(&iter, rows);
+    while (problem == 0 && g_hash_table_iter_next(&iter, &inode, &row)) {
+        if (row != NULL && *(guint64 *)inode != root) {
+            problem = put_row(self, row);
+        }
+    }
+    row = g_hash_table_lookup(rows, &root);
+    if (problem == 0 && row != NULL) {
+        problem = put_row(self, row);
+    }
+    return problem;
+}
+
+/* Returns 0, or the errno with everything rolled back. */
+static int
+write_transaction(CfsStore *self, GHashTable *rows)
+{
+    int problem = run(self, STATEMENT_BEGIN);
+
+    if (problem != 0) {
+        return problem;
+    }
+    problem = write_rows(self, rows);
+    if (problem == 0) {
+        problem = run(self, STATEMENT_COMMIT);
+    }
+    if (problem != 0 && sqlite3_get_autocommit(self->db) == 0) {
+        (void)run(self, STATEMENT_ROLLBACK);
+    }
+    return problem;
+}
+
+static gboolean
+prepare_statements(CfsStore *self, GError **error)
+{
+    for (guint i = 0; i < N_STATEMENTS; i++) {
+        if (self->statements[i] == NULL &&
+            sqlite3_prepare_v3(self->db, statement_sql[i], -1,
+                               SQLITE_PREPARE_PERSISTENT, &self->statements[i],
+                               NULL) != SQLITE_OK) {
+            return sqlite_error(self, "statement: ", error);
+        }
+    }
+    return TRUE;
+}
+
+static gboolean
+create_rows(CfsStore *self, GPtrArray *entries, GError **error)
+{
+    gboolean has = FALSE;
+
+    if (!has_table(self, &has, error)) {
+        return FALSE;
+    }
+    if (!has &&
+        sqlite3_exec(self->db, create_table, NULL, NULL, NULL) != SQLITE_OK) {
+        return sqlite_error(self, "creating the table: ", error);
+    }
+    if (!prepare_statements(self, error)) {
+        return FALSE;
+    }
+    for (guint i = 0; i < entries->len; i++) {
+        if (put_row(self, entries->pdata[i]) != 0) {
+            return sqlite_error(self, "writing the first rows: ", error);
+        }
+    }
+    return TRUE;
+}
+
+gboolean
+cfs_store_create(CfsStore *self, GPtrArray *entries, GError **error)
+{
+    if (sqlite3_exec(self->db, "BEGIN IMMEDIATE", NULL, NULL, NULL) !=
+        SQLITE_OK) {
+        return sqlite_error(self, "begin: ", error);
+    }
+    if (!create_rows(self, entries, error)) {
+        (void)sqlite3_exec(self->db, "ROLLBACK", NULL, NULL, NULL);
+        return FALSE;
+    }
+    if (sqlite3_exec(self->db, "COMMIT", NULL, NULL, NULL) != SQLITE_OK) {
+        sqlite_error(self, "commit: ", error);
+        (void)sqlite3_exec(self->db, "ROLLBACK", NULL, NULL, NULL);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+/* In WAL mode every commit since the last complete checkpoint is in the log;
+ * the checkpoint itself flushes the database. So the log is all there is to
+ * flush. By SQLite's own descriptor: see the header. */
+static int
+flush_log(CfsStore *self)
+{
+    sqlite3_file *log = NULL;
+
+    if (sqlite3_file_control(self->db, "main", SQLITE_FCNTL_JOURNAL_POINTER,
+                             &log) != SQLITE_OK ||
+        log == NULL || log->pMethods == NULL) {
+        return 0; /* nothing was ever written to it */
+    }
+    if (log->pMethods->xSync(log, SQLITE_SYNC_NORMAL | SQLITE_SYNC_DATAONLY) !=
+        SQLITE_OK) {
+        return EIO;
+    }
+    return 0;
+}
+
+/* The thread -------------------------------------------------------------- */
+
+/* On the loop. */
+static gboolean
+deliver_report(gpointer data)
+{
+    CfsStore *self = data;
+    GQueue answers = G_QUEUE_INIT;
+    guint64 committed;
+    Flush *flush;
+    int problem;
+
+    g_mutex_lock(&self->mutex);
+    g_clear_pointer(&self->report_source, g_source_unref);
+    committed = self->committed;
+    problem = self->problem;
+    answers = self->answers;
+    g_queue_init(&self->answers);
+    g_mutex_unlock(&self->mutex);
+
+    self->report(self->report_data, committed, problem);
+    while ((flush = g_queue_pop_head(&answers)) != NULL) {
+        flush->done(flush->data, flush->id, flush->verdict);
+        g_free(flush);
+    }
+    return G_SOURCE_REMOVE;
+}
+
+/* With the mutex held. */
+static void
+schedule_report(CfsStore *self)
+{
+    if (self->report_source != NULL) {
+        return;
+    }
+    self->report_source = g_idle_source_new();
+    g_source_set_priority(self->report_source, CFS_PRIORITY_STORE);
+    g_source_set_callback(self->report_source, deliver_report, self, NULL);
+    (void)g_source_attach(self->report_source, self->context);
+}
+
+/* With the mutex held. */
+static gboolean
+has_work(CfsStore *self, gint64 now)
+{
+    if (self->retry_at > 0 && now < self->retry_at && !self->is_closing) {
+        return FALSE;
+    }
+    return self->is_closing || self->is_wanted || self->retry_at > 0 ||
+           !g_queue_is_empty(&self->flushes);
+}
+
+/* With the mutex held. Sleeps until there is something to do. */
+static void
+wait_for_work(CfsStore *self)
+{
+    while (!has_work(self, g_get_monotonic_time())) {
+        if (self->retry_at > 0) {
+            (void)g_cond_wait_until(&self->wake, &self->mutex, self->retry_at);
+        } else {
+            g_cond_wait(&self->wake, &self->mutex);
+        }
+    }
+}
+
+/* With the mutex held. Rows that could not be written are pending again,
+ * where nothing newer came meanwhile. */
+static void
+put_back(CfsStore *self, GHashTable *rows)
+{
+    GHashTableIter iter;
+    gpointer inode, row;
+
+    g_hash_table_iter_init(&iter, rows);
+    while (g_hash_table_iter_next(&iter, &inode, &row)) {
+        if (!g_hash_table_contains(self->pending, inode)) {
+            rows_set(self->pending, *(guint64 *)inode,
+                     row != NULL ? cfs_entry_ref(row) : NULL);
+        }
+    }
+}
+
+/* With the mutex held, which it gives up while it writes. */
+static void
+write_pending(CfsStore *self)
+{
+    g_autoptr(GHashTable) rows = g_steal_pointer(&self->pending);
+    guint64 number = self->submitted;
+    GQueue flushes = self->flushes;
+    int problem = 0, flush_problem;
+    Flush *flush;
+
+    self->pending = rows_new();
+    self->is_wanted = FALSE;
+    g_queue_init(&self->flushes);
+    g_mutex_unlock(&self->mutex);
+
+    if (g_hash_table_size(rows) > 0) {
+        problem = write_transaction(self, rows);
+    }
+    flush_problem = problem;
+    if (problem == 0 && !g_queue_is_empty(&flushes)) {
+        flush_problem = flush_log(self);
+    }
+
+    g_mutex_lock(&self->mutex);
+    if (problem == 0) {
+        self->committed = number;
+        self->retry_at = 0;
+    } else {
+        put_back(self, rows);
+        self->retry_at = g_get_monotonic_time() + RETRY_US;
+    }
+    self->problem = problem;
+    while ((flush = g_queue_pop_head(&flushes)) != NULL) {
+        flush->verdict = flush_problem;
+        g_queue_push_tail(&self->answers, flush);
+    }
+    schedule_report(self);
+}
+
+/* With the mutex held. The last chance of what is pending. */
+static void
+write_rest(CfsStore *self)
+{
+    gint64 until = g_get_monotonic_time() + CLOSE_PATIENCE_US;
+
+    while (g_hash_table_size(self->pending) > 0) {
+        write_pending(self);
+        if (self->problem == 0) {
+            continue;
+        }
+        if (g_get_monotonic_time() >= until) {
+            break;
+        }
+        /* Nobody signals any more: this is a pause. */
+        while (g_cond_wait_until(&self->wake, &self->mutex, self->retry_at)) {
+        }
+    }
+}
+
+static gpointer
+write_loop(gpointer data)
+{
+    CfsStore *self = data;
+
+    g_mutex_lock(&self->mutex);
+    while (!self->is_closing) {
+        wait_for_work(self);
+        if (!self->is_closing) {
+            write_pending(self);
+        }
+    }
+    write_rest(self);
+    g_mutex_unlock(&self->mutex);
+    return NULL;
+}
+
+gboolean
+cfs_store_start(CfsStore *self,
+                CfsStoreReport report,
+                gpointer data,
+                GError **error)
+{
+    g_assert(self->thread == NULL);
+    if (!prepare_statements(self, error)) {
+        return FALSE;
+    }
+    self->report = report;
+    self->report_data = data;
+    self->context = g_main_context_ref_thread_default();
+    self->thread = g_thread_new("store", write_loop, self);
+    return TRUE;
+}
+
+/* The loop's side --------------------------------------------------------- */
+
+guint64
+cfs_store_submit(CfsStore *self, GPtrArray *puts, GArray *deletes)
+{
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) lock =
+        g_mutex_locker_new(&self->mutex);
+
+    for (guint i = 0; deletes != NULL && i < deletes->len; i++) {
+        rows_set(self->pending, g_array_index(deletes, guint64, i), NULL);
+    }
+    for (guint i = 0; puts != NULL && i < puts->len; i++) {
+        CfsEntry *entry = puts->pdata[i];
+
+        rows_set(self->pending, entry->inode, cfs_entry_ref(entry));
+    }
+    return ++self->submitted;
+}
+
+void
+cfs_store_commit(CfsStore *self)
+{
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) lock =
+        g_mutex_locker_new(&self->mutex);
+
+    self->is_wanted = TRUE;
+    g_cond_signal(&self->wake);
+}
+
+void
+cfs_store_flush(CfsStore *self, CfsStoreFlushed done, gpointer data, guint64 id)
+{
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) lock =
+        g_mutex_locker_new(&self->mutex);
+    Flush *flush = g_new0(Flush, 1);
+
+    flush->done = done;
+    flush->data = data;
+    flush->id = id;
+    if (self->problem != 0) {
+        /* What is not even written is not stable; do not wait for a retry. */
+        flush->verdict = self->problem;
+        g_queue_push_tail(&self->answers, flush);
+        schedule_report(self);
+        return;
+    }
+    g_queue_push_tail(&self->flushes, flush);
+    g_cond_signal(&self->wake);
+}
+
+gboolean
+cfs_store_close(CfsStore *self)
+{
+    guint n_lost;
+
+    if (self->thread != NULL) {
+        g_mutex_lock(&self->mutex);
+        self->is_closing = TRUE;
+        g_cond_signal(&self->wake);
+        g_mutex_unlock(&self->mutex);
+        (void)g_thread_join(self->thread);
+        if (self->report_source != NULL) {
+            g_source_destroy(self->report_source);
+            g_clear_pointer(&self->report_source, g_source_unref);
+        }
+    }
+    n_lost = g_hash_table_size(self->pending);
+    if (n_lost > 0) {
+        g_critical("%u changes could not be written to %s: %s", n_lost,
+                   self->path, g_strerror(self->problem));
+    }
+    store_free(self);
+    return n_lost == 0;
+}

@@ -1,0 +1,67 @@
+/* store.h - the rows of the tree in their SQLite file.
+ *
+ * What is handed over is merged by inode, the latest row wins, and one thread
+ * writes all that is pending in one transaction: while the disk is busy the
+ * next transaction grows. That thread exists because a commit may take as
+ * long as the disk likes and the loop must not. It is the only user of the
+ * connection once cfs_store_start() was called.
+ *
+ * A transaction that fails changes nothing on disk; its rows stay pending and
+ * are tried again each second, for ever. The report tells of both.
+ *
+ * The file must never be opened and closed by its path in this process: that
+ * would drop SQLite's POSIX locks (fcntl(2)), and the next foreign reader
+ * would delete the log of changes under us (spec/filesystem.md W1).
+ *
+ * Owner   the daemon; opened after the last fork.
+ * Errors  GError in CFS_ERROR; positive errno values in reports.
+ * Thread  the loop calls; reports and flush answers come on the loop.
+ * Source  spec/filesystem.md 1.6, 2.1, 2.2.
+ */
+#ifndef CFS_STORE_H
+#define CFS_STORE_H
+
+#include "pmxcfs/core/entry.h"
+
+#include <glib.h>
+
+typedef struct CfsStore CfsStore;
+
+/* Everything handed over with a number up to @committed is in the file.
+ * @problem: 0, or the errno of the last attempt: ENOSPC, EIO, or EBUSY while
+ * somebody else holds the database. */
+typedef void (*CfsStoreReport)(gpointer data, guint64 committed, int problem);
+/* @id: as given; @verdict: 0 or a positive errno. */
+typedef void (*CfsStoreFlushed)(gpointer data, guint64 id, int verdict);
+
+/* Opens or creates the file, mode 0600. */
+CfsStore *cfs_store_open(const char *path, GError **error);
+/* Returns: (owned array of CfsEntry) all rows; the version record as the root.
+ * Empty for a new database. */
+GPtrArray *cfs_store_load(CfsStore *self, GError **error);
+/* One transaction, now: makes the table when it is missing, and the rows.
+ * A database that was cut off before this is still a new one. */
+gboolean cfs_store_create(CfsStore *self, GPtrArray *entries, GError **error);
+
+/* From here on the thread has the connection. The table must be there. */
+gboolean cfs_store_start(CfsStore *self,
+                         CfsStoreReport report,
+                         gpointer data,
+                         GError **error);
+/* Merges into what is pending. @deletes of guint64 inode, or NULL; done before
+ * the @puts of CfsEntry, of which inode 0 is the version record. Returns: its
+ * number, counted from 1. */
+guint64 cfs_store_submit(CfsStore *self, GPtrArray *puts, GArray *deletes);
+/* Lets the thread begin with what was submitted. */
+void cfs_store_commit(CfsStore *self);
+/* Answers when all that was submitted before is on stable storage. */
+void cfs_store_flush(CfsStore *self,
+                     CfsStoreFlushed done,
+                     gpointer data,
+                     guint64 id);
+
+/* Writes what is pending (for some seconds, if it must), checkpoints, closes.
+ * Flushes under way are not answered. FALSE when rows were lost. */
+gboolean cfs_store_close(CfsStore *self);
+
+#endif

@@ -1,0 +1,32 @@
+/* sim-store.h - a database in memory that may lose its tail.
+ *
+ * Batches wait until they are committed, one after another; a crash forgets
+ * those that were not.
+ *
+ * Owner   the cluster. Thread: one.
+ */
+#ifndef SIM_STORE_H
+#define SIM_STORE_H
+
+#include "pmxcfs/core/replica.h"
+
+#include <glib.h>
+
+typedef struct SimStore SimStore;
+
+SimStore *sim_store_new(void);
+void sim_store_free(SimStore *self);
+
+/* Keeps the rows of a STORE effect. Returns the batch's number, from 1. */
+guint64 sim_store_submit(SimStore *self, const CfsEffect *effect);
+/* Commits the oldest batch. FALSE: there is none. */
+gboolean sim_store_commit(SimStore *self);
+guint64 sim_store_committed(SimStore *self);
+guint64 sim_store_submitted(SimStore *self);
+void sim_store_crash(SimStore *self);
+/* Forgets everything: a node whose disk is new. */
+void sim_store_wipe(SimStore *self);
+/* Returns: (owned array of CfsEntry) what is committed. */
+GPtrArray *sim_store_load(SimStore *self);
+
+#endif

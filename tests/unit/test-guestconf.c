@@ -1,0 +1,286 @@
+#include "config.h"
+
+#include "agent/core/guestconf.h"
+
+#include <string.h>
+
+static AgentGuestConf *
+parse(const char *text)
+{
+    return agent_guestconf_parse(105, text, strlen(text), NULL);
+}
+
+static void
+check_rewritten(const char *text, const char *expected)
+{
+    g_autoptr(AgentGuestConf) conf = parse(text);
+    g_autofree char *written = agent_guestconf_serialize(conf);
+    g_autoptr(AgentGuestConf) again = parse(written);
+    g_autofree char *twice = agent_guestconf_serialize(again);
+
+    g_assert_cmpstr(written, ==, expected);
+    g_assert_cmpstr(twice, ==, expected);
+}
+
+/* The table at the end of spec section 3. */
+static void
+test_round_trip(void)
+{
+    check_rewritten("onboot: yes\n", "onboot: 1\n");
+    check_rewritten("memory: 0512\n", "memory: 512\n");
+    check_rewritten("lxc.cap.keep =b  \n", "lxc.cap.keep: b\n");
+    check_rewritten("#b: c%41 \xc3\xa9\n", "#b%3A cA %C3%A9\n");
+    check_rewritten("# a\ndescription: old%0Ax\n", "# a\n#old\n#x\n");
+    check_rewritten("swap:  99   \n", "swap: 99\n");
+    check_rewritten("[PVE:Pending]\nmemory: 16\n",
+                    "\n[pve:pending]\nmemory: 16\n");
+    check_rewritten("memory: 1\r\nmemory: 2\r\n", "memory: 2\n");
+    check_rewritten("#\n#%zz%0\n", "#\n#%25zz%250\n");
+    check_rewritten("tags: \n", "");
+    check_rewritten("lxc.environment.runtime: A=1\nlxc.environment.runtime=B=2",
+                    "lxc.environment.runtime: A=1\n"
+                    "lxc.environment.runtime: B=2\n");
+    check_rewritten("rootfs: local:1/a.raw\nunused0: local:1/a.raw\n"
+                    "unused1: local:1/b.raw\n",
+                    "rootfs: local:1/a.raw\nunused1: local:1/b.raw\n");
+}
+
+static void
+test_whole_file(void)
+{
+    static const char text[] =
+        "#hello%3A 100%25\n"
+        "arch: amd64\nhostname: t105\nmemory: 256\nmp10: /x,mp=/x\n"
+        "mp2: /y,mp=/y\n"
+        "net0: name=eth0,bridge=vmbr0,hwaddr=BC:24:11:EE:B5:FE,ip=dhcp,"
+        "type=veth\n"
+        "ostype: debian\nparent: s1\n"
+        "rootfs: local:105/vm-105-disk-0.raw,size=51M\nswap: 512\ntags: a;b\n"
+        "lxc.cgroup2.devices.allow: c 10:200 rwm\n"
+        "\n[pve:pending]\ndelete: features,mp1\ntimezone: host\n"
+        "\n[s1]\n#my snap%3A 1%25\narch: amd64\nsnaptime: 1795285942\n";
+
+    check_rewritten(text, text);
+}
+
+/* What we do not understand is nobody's to lose. */
+static void
+test_unknown_is_kept(void)
+{
+    check_rewritten("memory: 16\nsome garbage\n  swap: 1\nfuture: x\n",
+                    "future: x\nmemory: 16\nsome garbage\n  swap: 1\n");
+    check_rewritten("memory: 16\n[a]\nmemory: 99\n\n[s1]\nmemory: 32\n",
+                    "memory: 16\n\n[s1]\nmemory: 32\n\n[a]\nmemory: 99\n");
+}
+
+static void
+check_broken(const char *text, const char *expected)
+{
+    g_autoptr(AgentGuestConf) conf = parse(text);
+    const char *reason = NULL;
+
+    g_assert_cmpint(agent_guestconf_is_broken(conf, &reason), ==,
+                    expected != NULL);
+    g_assert_cmpstr(reason, ==, expected);
+}
+
+static void
+test_broken(void)
+{
+    check_broken("memory: 512\nfuture: x\nlxc.foo: bar\n#c\n", NULL);
+    check_broken("memory: 512\nstate started\n",
+                 "line 2: neither 'option: value' nor a comment");
+    check_broken("\nmemory: lots\n",
+                 "line 2: memory: type check ('integer') failed - got 'lots'");
+    check_broken("state: on\n",
+                 "line 1: state: value 'on' does not have a value in the "
+                 "enumeration 'started, stopped'");
+    check_broken("net0: name=eth0,brid",
+                 "line 1: net0: value without key, but schema does not define "
+                 "a default key");
+    check_broken("[snap\nmemory: 1\n", "line 1: not a section header");
+    check_broken("memory: 1\n[s1]\ngarbage\nmemory: x\n", NULL);
+}
+
+static void
+test_nul(void)
+{
+    static const char text[] = "memory: 5\0\nswap: 1\n";
+    g_autoptr(AgentGuestConf) conf =
+        agent_guestconf_parse(105, text, sizeof(text) - 1, NULL);
+    const char *reason = NULL;
+
+    g_assert_true(agent_guestconf_is_broken(conf, &reason));
+    g_assert_cmpstr(reason, ==, "line 1: a NUL byte");
+    g_assert_cmpstr(agent_guestconf_get(conf, "swap"), ==, "1");
+}
+
+static void
+test_diagnostics(void)
+{
+    static const char text[] = "future: x\ngarbage\nlxc.rootfs.path: /\n";
+    g_autoptr(GPtrArray) lines = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(AgentGuestConf) conf =
+        agent_guestconf_parse(105, text, strlen(text), lines);
+
+    g_assert_nonnull(conf);
+    g_assert_cmpuint(lines->len, ==, 3);
+    g_assert_cmpstr(lines->pdata[0], ==,
+                    "vm 105 - unable to parse value of 'future' - unknown "
+                    "setting 'future'");
+    g_assert_cmpstr(lines->pdata[1], ==,
+                    "vm 105 - unable to parse config: garbage");
+}
+
+static void
+test_queries(void)
+{
+    g_autoptr(AgentGuestConf) conf =
+        parse("state: started\nunprivileged: 1\nlock: backup\n");
+    g_autofree char *name = agent_guestconf_hostname(conf);
+    g_autofree char *map = agent_guestconf_idmap(conf, 'u');
+    guint32 uid, gid;
+
+    g_assert_cmpint(agent_guestconf_wants_running(conf), ==, 1);
+    agent_guestconf_set(conf, "state", "stopped");
+    g_assert_cmpint(agent_guestconf_wants_running(conf), ==, 0);
+    agent_guestconf_unset(conf, "state");
+    g_assert_cmpint(agent_guestconf_wants_running(conf), ==, -1);
+    g_assert_cmpstr(agent_guestconf_lock(conf), ==, "backup");
+    g_assert_cmpstr(name, ==, "CT105");
+    g_assert_cmpstr(map, ==, "0 100000 65536\n");
+    agent_guestconf_root_ids(conf, &uid, &gid);
+    g_assert_cmpuint(uid, ==, 100000);
+    g_assert_cmpuint(gid, ==, 100000);
+}
+
+static void
+test_own_idmap(void)
+{
+    g_autoptr(AgentGuestConf) conf =
+        parse("lxc.idmap: u 1 5 1\nlxc.idmap: u 0 200000 1\n"
+              "lxc.idmap: g 0 300000 65536\n");
+    g_autofree char *map = agent_guestconf_idmap(conf, 'u');
+    guint32 uid, gid;
+
+    g_assert_true(agent_guestconf_is_unprivileged(conf));
+    g_assert_cmpstr(map, ==, "1 5 1\n0 200000 1\n");
+    agent_guestconf_root_ids(conf, &uid, &gid);
+    g_assert_cmpuint(uid, ==, 200000);
+    g_assert_cmpuint(gid, ==, 300000);
+}
+
+static void
+test_mounts(void)
+{
+    g_autoptr(GError) error = NULL;
+    g_autoptr(AgentGuestConf) conf =
+        parse("mp10: /b,mp=/b,ro=1\nrootfs: local:0\n"
+              "mp2: local:105/x.raw,mp=/c,size=1G\nmp3: /dev/sdb,mp=/d\n");
+    g_autoptr(GPtrArray) mounts = agent_guestconf_mounts(conf, &error);
+    const AgentMount *m;
+
+    g_assert_no_error(error);
+    g_assert_cmpuint(mounts->len, ==, 4);
+    m = mounts->pdata[0];
+    g_assert_cmpstr(m->key, ==, "rootfs");
+    g_assert_cmpint(m->kind, ==, AGENT_MOUNT_REQUEST);
+    m = mounts->pdata[1];
+    g_assert_cmpint(m->kind, ==, AGENT_MOUNT_VOLUME);
+    g_assert_cmpint(m->size_bytes, ==, 1 << 30);
+    m = mounts->pdata[2];
+    g_assert_cmpint(m->kind, ==, AGENT_MOUNT_DEVICE);
+    m = mounts->pdata[3];
+    g_assert_cmpint(m->kind, ==, AGENT_MOUNT_BIND);
+    g_assert_true(m->ro);
+}
+
+static void
+test_volumes(void)
+{
+    g_autoptr(AgentGuestConf) conf = parse(
+        "rootfs: local:105/b.raw\nmp0: local:105/a.raw,mp=/a\nmp1: /x,mp=/x\n"
+        "mp2: local:8,mp=/y\nunused0: local:105/c.raw\n"
+        "[s1]\nrootfs: local:105/b.raw\nmp0: local:105/old.raw,mp=/a\n");
+    g_auto(GStrv) volumes = agent_guestconf_volumes(conf);
+    g_autofree char *all = g_strjoinv(" ", volumes);
+
+    g_assert_cmpstr(all, ==,
+                    "local:105/a.raw local:105/b.raw local:105/c.raw "
+                    "local:105/old.raw");
+}
+
+static void
+test_pending(void)
+{
+    g_autoptr(AgentGuestConf) conf =
+        parse("memory: 512\ntty: 1\nrootfs: local:105/a.raw\n[pve:pending]\n"
+              "memory: 256\nmp0: local:4,mp=/a\ndelete: tty,unused1\n");
+    g_autoptr(AgentGuestConf) view = agent_guestconf_with_pending(conf);
+    g_autofree char *merged = agent_guestconf_serialize(view);
+    g_autofree char *applied = NULL;
+
+    g_assert_cmpstr(merged, ==,
+                    "memory: 256\nmp0: local:4,mp=/a\n"
+                    "rootfs: local:105/a.raw\n");
+    g_assert_true(agent_guestconf_apply_pending(conf));
+    applied = agent_guestconf_serialize(conf);
+    g_assert_cmpstr(applied, ==,
+                    "memory: 256\nrootfs: local:105/a.raw\n\n[pve:pending]\n"
+                    "delete: unused1\nmp0: local:4,mp=/a\n");
+    g_assert_false(agent_guestconf_apply_pending(conf));
+}
+
+static void
+test_snapshot(void)
+{
+    g_autoptr(AgentGuestConf) conf =
+        parse("memory: 1\n[s1]\nmemory: 2\nsnapstate: prepare\n");
+    g_autoptr(AgentGuestConf) view = agent_guestconf_snapshot(conf, "s1");
+
+    g_assert_cmpstr(agent_guestconf_get(view, "memory"), ==, "2");
+    g_assert_cmpstr(agent_guestconf_get(view, "snapstate"), ==, "prepare");
+    g_assert_null(agent_guestconf_snapshot(conf, "s2"));
+}
+
+/* Any prefix of a file, and any damage to it, can be read and written. */
+static void
+test_damage(void)
+{
+    static const char text[] =
+        "#a%41\nrootfs: local:105/a.raw,size=4G\nlxc.idmap: u 0 1 2\n"
+        "[pve:pending]\ndelete: a\n[s1]\nsnaptime: 1\n[x";
+
+    for (gsize i = 0; i <= strlen(text); i++) {
+        for (guint byte = 0; byte < 256; byte += 15) {
+            g_autofree char *damaged = g_strdup(text);
+            g_autoptr(AgentGuestConf) conf = NULL;
+            g_autofree char *written = NULL;
+
+            damaged[i] = (char)byte;
+            conf = agent_guestconf_parse(105, damaged, i + 1, NULL);
+            written = agent_guestconf_serialize(conf);
+            g_assert_nonnull(written);
+        }
+    }
+}
+
+int
+main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/guestconf/round-trip", test_round_trip);
+    g_test_add_func("/guestconf/whole-file", test_whole_file);
+    g_test_add_func("/guestconf/unknown-is-kept", test_unknown_is_kept);
+    g_test_add_func("/guestconf/broken", test_broken);
+    g_test_add_func("/guestconf/nul", test_nul);
+    g_test_add_func("/guestconf/diagnostics", test_diagnostics);
+    g_test_add_func("/guestconf/queries", test_queries);
+    g_test_add_func("/guestconf/own-idmap", test_own_idmap);
+    g_test_add_func("/guestconf/mounts", test_mounts);
+    g_test_add_func("/guestconf/volumes", test_volumes);
+    g_test_add_func("/guestconf/pending", test_pending);
+    g_test_add_func("/guestconf/snapshot", test_snapshot);
+    g_test_add_func("/guestconf/damage", test_damage);
+    return g_test_run();
+}

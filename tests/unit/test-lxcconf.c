@@ -1,0 +1,170 @@
+#include "config.h"
+
+#include "agent/core/lxcconf.h"
+
+#include <string.h>
+
+static const char *const includes[] = {"common.conf", "userns.conf",
+                                       "debian.common.conf",
+                                       "debian.userns.conf", NULL};
+
+/* What 5.0.2 does not know, of what we use. */
+static gboolean
+knows_key(const char *key)
+{
+    static const char *const unknown[] = {"lxc.environment.runtime", "lxc.kmsg",
+                                          NULL};
+
+    return !g_strv_contains(unknown, key);
+}
+
+static AgentLxcFacts
+facts_of(AgentCgroupVersion version, GHashTable *bridges)
+{
+    AgentLxcFacts facts = {
+        .memory = version,
+        .cpu = version,
+        .cpuset = version,
+        .has_memsw = TRUE,
+        .includes = includes,
+        .bridge_mtus = bridges,
+        .cpus = "1,5",
+        .script_up = "/usr/libexec/pmxcfs-lxc/lxcnetaddbr",
+        .knows_key = knows_key,
+    };
+
+    return facts;
+}
+
+static GHashTable *
+bridges_new(void)
+{
+    GHashTable *bridges = g_hash_table_new(g_str_hash, g_str_equal);
+
+    g_hash_table_insert(bridges, (gpointer) "vmbr0", GUINT_TO_POINTER(1500));
+    return bridges;
+}
+
+static AgentGuestConf *
+parse(const char *text)
+{
+    return agent_guestconf_parse(100, text, strlen(text), NULL);
+}
+
+static void
+check_golden(const char *text,
+             AgentCgroupVersion version,
+             const char *golden,
+             const char *expected_warnings)
+{
+    g_autoptr(GHashTable) bridges = bridges_new();
+    AgentLxcFacts facts = facts_of(version, bridges);
+    g_autoptr(AgentGuestConf) conf = parse(text);
+    g_autoptr(GPtrArray) warnings = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GError) error = NULL;
+    g_autofree char *made =
+        agent_lxcconf_generate(conf, &facts, warnings, &error);
+    g_autofree char *path =
+        g_test_build_filename(G_TEST_DIST, "golden", golden, NULL);
+    g_autofree char *expected = NULL;
+    g_autofree char *all = NULL;
+
+    g_assert_no_error(error);
+    g_file_get_contents(path, &expected, NULL, &error);
+    g_assert_no_error(error);
+    g_assert_cmpstr(made, ==, expected);
+    g_ptr_array_add(warnings, NULL);
+    all = g_strjoinv("\n", (char **)warnings->pdata);
+    g_assert_cmpstr(all, ==, expected_warnings);
+}
+
+/* The example of spec 2.6. */
+static void
+test_unprivileged_v2(void)
+{
+    check_golden("arch: amd64\ncores: 2\nfeatures: nesting=1\nhostname: web1\n"
+                 "memory: 512\n"
+                 "net0: name=eth0,bridge=vmbr0,hwaddr=BC:24:11:2F:8A:01\n"
+                 "ostype: debian\nrootfs: local:100/a.raw\nswap: 512\n"
+                 "unprivileged: 1\n",
+                 AGENT_CGROUP_V2, "lxc-unprivileged-v2.conf", "");
+}
+
+static void
+test_privileged_v1(void)
+{
+    check_golden(
+        "arch: amd64\nconsole: 0\ncpulimit: 0.5\ncpuunits: 1\n"
+        "entrypoint: /bin/app --x\nfeatures: fuse=1,mount=nfs;cifs,mknod=1\n"
+        "memory: 256\nostype: alpine\nrootfs: local:100/a.raw\nswap: 128\n"
+        "net2: name=eth2,bridge=vmbr0,mtu=1400,tag=5,firewall=1,rate=3\n"
+        "net10: name=eth10,bridge=vmbr0,ip=10.0.0.2/8,gw=10.0.0.1,"
+        "host-managed=1\n"
+        "lxc.environment.runtime: A=1\nlxc.kmsg: 1\nlxc.tty: 3\n"
+        "lxc.cgroup2.memory.max: 5\ndev0: /dev/null\n",
+        AGENT_CGROUP_V1, "lxc-privileged-v1.conf",
+        "feature 'mknod' is not supported and ignored\n"
+        "dev0: device passthrough is not supported and ignored\n"
+        "net2: 'tag' and 'trunks' are not supported and ignored\n"
+        "net2: 'firewall' is not supported and ignored\n"
+        "net2: 'rate' is not supported and ignored\n"
+        "lxc.kmsg: this LXC library does not know the key, ignored\n"
+        "lxc.tty is deprecated and was renamed to lxc.tty.max");
+}
+
+static void
+check_error(const char *text, const char *expected)
+{
+    g_autoptr(GHashTable) bridges = bridges_new();
+    AgentLxcFacts facts = facts_of(AGENT_CGROUP_V2, bridges);
+    g_autoptr(AgentGuestConf) conf = parse(text);
+    g_autoptr(GError) error = NULL;
+
+    g_assert_null(agent_lxcconf_generate(conf, &facts, NULL, &error));
+    g_assert_cmpstr(error->message, ==, expected);
+}
+
+#define BASE "arch: amd64\nostype: debian\nrootfs: local:100/a.raw\n"
+
+static void
+test_errors(void)
+{
+    check_error("ostype: debian\n", "missing 'arch' - internal error");
+    check_error("arch: amd64\n", "missing 'ostype' - internal error");
+    check_error("arch: amd64\nostype: debian\n",
+                "missing 'rootfs' configuration");
+    check_error(BASE "net0: name=eth0\n", "net0: missing bridge configuration");
+    check_error(BASE "net0: name=eth0,bridge=vmbr1\n",
+                "bridge 'vmbr1' does not exist");
+    check_error(BASE "net0: name=eth0,bridge=vmbr0,mtu=9000\n",
+                "net0: MTU size '9000' is bigger than bridge MTU '1500'");
+}
+
+static void
+test_seccomp(void)
+{
+    g_autoptr(AgentGuestConf) plain = parse("unprivileged: 1\n");
+    g_autoptr(AgentGuestConf) keyctl =
+        parse("unprivileged: 1\nfeatures: keyctl=1\n");
+    g_autoptr(AgentGuestConf) privileged = parse("memory: 16\n");
+    g_autofree char *a = agent_lxcconf_seccomp(plain, "2\ndenylist\n[all]");
+    g_autofree char *b = agent_lxcconf_seccomp(keyctl, "2\n");
+
+    g_assert_cmpstr(a, ==,
+                    "2\ndenylist\n[all]\n"
+                    "ioctl errno 1 [1,0x9400,SCMP_CMP_MASKED_EQ,0xff00]\n"
+                    "keyctl errno 38\nsocket errno 97 [0,38,SCMP_CMP_EQ]\n");
+    g_assert_null(strstr(b, "keyctl"));
+    g_assert_null(agent_lxcconf_seccomp(privileged, "2\n"));
+}
+
+int
+main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    g_test_add_func("/lxcconf/unprivileged-v2", test_unprivileged_v2);
+    g_test_add_func("/lxcconf/privileged-v1", test_privileged_v1);
+    g_test_add_func("/lxcconf/errors", test_errors);
+    g_test_add_func("/lxcconf/seccomp", test_seccomp);
+    return g_test_run();
+}
