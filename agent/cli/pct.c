@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "agent/core/observe.h"
@@ -155,6 +156,7 @@ main(int argc, char **argv)
         fprintf(stderr, "please run as root\n");
         return PCT_EXIT_FAILED;
     }
+    (void)umask(022);
     (void)g_setenv("PATH", "/sbin:/bin:/usr/sbin:/usr/bin", TRUE);
     return pve_subcommand_main("pct", commands, argc, argv);
 }

@@ -54,12 +54,9 @@ agent_child_wait(pid_t pid)
 }
 
 void
-agent_child_close_fds(int keep)
+agent_child_close_fds(void)
 {
-    if (keep > 3) {
-        (void)close_range(3, (guint)keep - 1, 0);
-    }
-    (void)close_range(MAX(3, (guint)(keep + 1)), ~0U, 0);
+    (void)close_range(3, ~0U, 0);
 }
 
 /* In the child: the answer is a letter and a text. */

@@ -277,6 +277,7 @@ agent_holds_view_free(AgentHoldView *self)
     g_clear_pointer(&self->own, agent_holdrec_free);
     g_free(self->own_problem);
     g_free(self->holder);
+    g_clear_pointer(&self->other, agent_holdrec_free);
     g_clear_pointer(&self->offer, agent_holdrec_free);
     g_clear_pointer(&self->invite, agent_holdrec_free);
     g_free(self);
@@ -341,6 +342,8 @@ look_for_record(AgentHoldView *view,
         view->n_other++;
         g_free(view->holder);
         view->holder = g_strdup(node);
+        g_clear_pointer(&view->other, agent_holdrec_free);
+        view->other = agent_holdrec_parse(bytes, NULL);
         return TRUE;
     }
     view->own_present = TRUE;

@@ -74,6 +74,7 @@ typedef struct {
     char *own_problem;    /* why it is broken */
     guint n_other;        /* records of other nodes */
     char *holder;         /* one of those */
+    AgentHoldRec *other;  /* its record; NULL: broken */
     AgentHoldRec *offer;  /* our own, out for it */
     AgentHoldRec *invite; /* the owner's offer, if that is another node */
 } AgentHoldView;

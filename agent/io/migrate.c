@@ -29,6 +29,7 @@ G_DEFINE_QUARK(agent - migrate - error - quark, agent_migrate_error)
 #define SHUTDOWN_TIMEOUT_S 60
 #define MAX_HEADER_BYTES 4096
 #define HEADER_MAGIC "pve-lxc-transfer 1\n"
+#define TRANSFER_PREFIX ".transfer-"
 #define MAX_NOTE_BYTES (1024u * 1024u)
 
 /* Numeric owners, attributes, holes (spec/storage.md 11). */
@@ -65,7 +66,8 @@ transfer_dir(const char *final, const char *transfer, const char *suffix)
 {
     g_autofree char *parent = g_path_get_dirname(final);
 
-    return g_strdup_printf("%s/.transfer-%s%s", parent, transfer, suffix);
+    return g_strdup_printf("%s/" TRANSFER_PREFIX "%s%s", parent, transfer,
+                           suffix);
 }
 
 static char *
@@ -233,60 +235,6 @@ check_volumes(char **volumes, GError **error)
     return TRUE;
 }
 
-gboolean
-agent_migrate_offer(guint32 ctid, GError **error)
-{
-    g_autoptr(AgentHoldView) view = agent_holds_look(ctid, error);
-    g_autoptr(AgentGuestConf) conf = NULL;
-    g_autoptr(AgentHoldRec) offer = NULL;
-    g_autofree char *boot_id = agent_holds_boot_id(error);
-    g_auto(GStrv) volumes = NULL;
-
-    if (view == NULL || boot_id == NULL) {
-        return FALSE;
-    }
-    if (!is_here(view) || view->own_present || view->n_other != 1) {
-        return fail(error, AGENT_MIGRATE_ERROR_CHANGED,
-                    "it is no longer on its way to this node");
-    }
-    conf = parse_conf(view, ctid, error);
-    if (conf == NULL) {
-        return FALSE;
-    }
-    volumes = agent_guestconf_volumes(conf);
-    if (!check_mounts(conf, error) || !check_nets(conf, error) ||
-        !check_volumes(volumes, error)) {
-        return FALSE;
-    }
-    offer = agent_holdrec_new(boot_id);
-    agent_holdrec_set_volumes(offer, (const char *const *)volumes);
-    offer->transfer = new_transfer_id(error);
-    return offer->transfer != NULL &&
-           agent_holds_store_offer(ctid, offer, error);
-}
-
-/* Removes what came, and never arrived, for these volumes. */
-static void
-remove_arrivals(char **volumes, const char *transfer)
-{
-    for (char **id = volumes; id != NULL && *id != NULL; id++) {
-        g_autoptr(AgentPlace) place = agent_place_find(*id, NULL);
-        g_autoptr(GError) error = NULL;
-        g_autofree char *whole = NULL;
-        g_autofree char *part = NULL;
-
-        if (place == NULL || place->shared || place->path == NULL) {
-            continue;
-        }
-        whole = transfer_dir(place->path, transfer, "");
-        part = transfer_dir(place->path, transfer, ".part");
-        if (!remove_tree(whole, &error) || !remove_tree(part, &error)) {
-            g_warning("left behind by transfer %s: %s", transfer,
-                      error->message);
-        }
-    }
-}
-
 /* One receiver at a time; it ends when its ssh does. */
 static int
 lock_receive(guint32 ctid, GError **error)
@@ -311,28 +259,98 @@ lock_receive(guint32 ctid, GError **error)
     return pve_steal_fd(&fd);
 }
 
+/* Removes what earlier transfers left beside @final: nothing of them has been
+ * handed over, or we had the record. */
+static void
+remove_arrivals_beside(const char *final)
+{
+    g_autofree char *parent = g_path_get_dirname(final);
+    g_autoptr(GDir) dir = g_dir_open(parent, 0, NULL);
+    const char *name;
+
+    while (dir != NULL && (name = g_dir_read_name(dir)) != NULL) {
+        g_autofree char *path = g_strconcat(parent, "/", name, NULL);
+        g_autoptr(GError) error = NULL;
+
+        if (g_str_has_prefix(name, TRANSFER_PREFIX) &&
+            !remove_tree(path, &error)) {
+            g_warning("left behind by a transfer: %s", error->message);
+        }
+    }
+    (void)rmdir(parent); /* when there was nothing else */
+}
+
+static gboolean
+remove_arrivals(guint32 ctid, char **volumes, GError **error)
+{
+    PVE_AUTOFD(lock) = lock_receive(ctid, error);
+
+    if (lock < 0) {
+        return FALSE;
+    }
+    for (char **id = volumes; id != NULL && *id != NULL; id++) {
+        g_autoptr(AgentPlace) place = agent_place_find(*id, NULL);
+
+        if (place != NULL && !place->shared && place->path != NULL) {
+            remove_arrivals_beside(place->path);
+        }
+    }
+    return TRUE;
+}
+
+gboolean
+agent_migrate_offer(guint32 ctid, GError **error)
+{
+    g_autoptr(AgentHoldView) view = agent_holds_look(ctid, error);
+    g_autoptr(AgentGuestConf) conf = NULL;
+    g_autoptr(AgentHoldRec) offer = NULL;
+    g_autofree char *boot_id = agent_holds_boot_id(error);
+    g_auto(GStrv) volumes = NULL;
+
+    if (view == NULL || boot_id == NULL) {
+        return FALSE;
+    }
+    if (!is_here(view) || view->own_present || view->n_other != 1) {
+        return fail(error, AGENT_MIGRATE_ERROR_CHANGED,
+                    "it is no longer on its way to this node");
+    }
+    conf = parse_conf(view, ctid, error);
+    if (conf == NULL) {
+        return FALSE;
+    }
+    volumes = agent_guestconf_volumes(conf);
+    if (!check_mounts(conf, error) || !check_nets(conf, error) ||
+        !check_volumes(volumes, error) ||
+        !remove_arrivals(ctid, volumes, error)) {
+        return FALSE;
+    }
+    offer = agent_holdrec_new(boot_id);
+    agent_holdrec_set_volumes(offer, (const char *const *)volumes);
+    offer->transfer = new_transfer_id(error);
+    return offer->transfer != NULL &&
+           agent_holds_store_offer(ctid, offer, error);
+}
+
 gboolean
 agent_migrate_drop_offer(guint32 ctid, GError **error)
 {
     g_autoptr(AgentHoldView) view = agent_holds_look(ctid, error);
-    PVE_AUTOFD(lock) = -1;
+    g_autoptr(AgentHoldView) again = NULL;
 
-    if (view == NULL) {
+    /* The offer goes first: who still receives, or hands over, looks for it. */
+    if (view == NULL || !agent_holds_drop_offer(ctid, error) ||
+        !agent_holds_barrier(error)) {
         return FALSE;
     }
-    /* The offer goes first: a receiver that still runs looks for it. */
-    if (!agent_holds_drop_offer(ctid, error)) {
+    again = agent_holds_look(ctid, error);
+    if (again == NULL) {
         return FALSE;
     }
-    lock = lock_receive(ctid, error);
-    if (lock < 0) {
-        return FALSE;
-    }
-    if (view->offer != NULL &&
-        (view->own == NULL || view->own->transfer == NULL)) {
-        remove_arrivals(view->offer->volumes, view->offer->transfer);
-    }
-    return TRUE;
+    /* With a record that is under way, what came is the container. */
+    return view->offer == NULL ||
+           (again->own_present &&
+            (again->own == NULL || again->own->transfer != NULL)) ||
+           remove_arrivals(ctid, view->offer->volumes, error);
 }
 
 /* --- a pipeline of two children --- */
@@ -543,7 +561,7 @@ stop_for_transfer(guint32 ctid, AgentHoldView *view, GError **error)
     AgentHoldRec *own = view->own;
 
     if (running || own->transfer == NULL) {
-        own->ran = running;
+        own->ran = running || own->resume;
     }
     if (g_strcmp0(own->transfer, view->invite->transfer) != 0 || running) {
         g_free(own->transfer);
@@ -617,7 +635,7 @@ agent_migrate_out(guint32 ctid, GError **error)
         return FALSE;
     }
     g_message("container %u: handed over to %s", ctid, view->owner);
-    return agent_migrate_clean(ctid, error);
+    return TRUE;
 }
 
 /* --- the former holder cleans up --- */
@@ -686,10 +704,11 @@ agent_migrate_clean(guint32 ctid, GError **error)
     if (view == NULL) {
         return FALSE;
     }
-    if (!view->quorate || view->own_present || view->n_other == 0 ||
+    if (!view->quorate || view->own_present || view->n_other != 1 ||
+        view->other == NULL || view->other->transfer != NULL ||
         agent_ops_is_running(ctid)) {
         return fail(error, AGENT_MIGRATE_ERROR_CHANGED,
-                    "its record is not seen elsewhere; nothing is deleted");
+                    "no other node has accepted it; nothing is deleted");
     }
     ids = g_strsplit(g_bytes_get_data(note, NULL), "\n", -1);
     return remove_volumes(ids, error) && remove_run_directory(ctid, error);
@@ -866,7 +885,9 @@ accept_volume(const char *id, const char *transfer, GError **error)
     if (!exists(from)) {
         return exists(place->path) ||
                fail(error, AGENT_MIGRATE_ERROR_REFUSED,
-                    "volume '%s' did not come with transfer %s", id, transfer);
+                    "volume '%s' did not come with transfer %s; the node that "
+                    "sent it still has it: move the hold record back there",
+                    id, transfer);
     }
     if (!agent_holds_rename_new(from, place->path, error)) {
         return FALSE;
@@ -888,9 +909,9 @@ agent_migrate_accept(guint32 ctid, GError **error)
         return FALSE;
     }
     own = view->own;
-    if (!view->quorate || !is_here(view) || own == NULL || view->n_other > 0) {
+    if (!view->quorate || own == NULL || view->n_other > 0) {
         return fail(error, AGENT_MIGRATE_ERROR_CHANGED,
-                    "its file and its only record are not both here");
+                    "its only record is not here");
     }
     if (own->transfer == NULL) {
         return TRUE;

@@ -376,11 +376,18 @@ static void
 remove_directory(guint32 ctid)
 {
     static const char *const files[] = {"config", "rules.seccomp", NULL};
+    static const char *const traces[] = {"log", "stderr", "warnings", NULL};
     g_autofree char *directory = g_strdup_printf(PVE_LXC_DIR "/%u", ctid);
     g_autofree char *rootfs = g_build_filename(directory, "rootfs", NULL);
 
     for (guint i = 0; files[i] != NULL; i++) {
         g_autofree char *path = g_build_filename(directory, files[i], NULL);
+
+        (void)unlink(path);
+    }
+    for (guint i = 0; traces[i] != NULL; i++) {
+        g_autofree char *path =
+            g_strdup_printf(PVE_CT_RUN_DIR "/ct-%u.%s", ctid, traces[i]);
 
         (void)unlink(path);
     }
