@@ -3,6 +3,7 @@
 #include "agent/io/migrate.h"
 
 #include "agent/core/guestconf.h"
+#include "agent/core/transfer.h"
 #include "agent/io/holds.h"
 #include "agent/io/nodeinfo.h"
 #include "agent/io/ops.h"
@@ -27,8 +28,6 @@
 G_DEFINE_QUARK(agent - migrate - error - quark, agent_migrate_error)
 
 #define SHUTDOWN_TIMEOUT_S 60
-#define MAX_HEADER_BYTES 4096
-#define HEADER_MAGIC "pve-lxc-transfer 1\n"
 #define TRANSFER_PREFIX ".transfer-"
 #define MAX_NOTE_BYTES (1024u * 1024u)
 
@@ -454,8 +453,7 @@ send_volume(guint32 ctid,
     g_autofree char *parent = g_path_get_dirname(path);
     g_autofree char *base = g_path_get_basename(path);
     g_autofree char *member = g_strconcat("./", base, NULL);
-    g_autofree char *header =
-        g_strdup_printf(HEADER_MAGIC "volume: %s\n\n", id);
+    g_autofree char *header = agent_transfer_header(id);
     const char *const tar[] = {
         "tar", "--one-file-system", TAR_FLAGS, "-cf", "-", "-C", parent, member,
         NULL};
@@ -720,27 +718,27 @@ agent_migrate_clean(guint32 ctid, GError **error)
 static char *
 read_header(int input, GError **error)
 {
-    static const char key[] = HEADER_MAGIC "volume: ";
-    g_autoptr(GString) text = g_string_new(NULL);
-    char c;
+    char text[AGENT_TRANSFER_HEADER_MAX];
+    gsize size = 0;
+    char *id;
 
-    while (!g_str_has_suffix(text->str, "\n\n")) {
-        ssize_t n = read(input, &c, 1);
+    while (!agent_transfer_header_is_whole(text, size)) {
+        ssize_t n = size < sizeof(text) ? read(input, text + size, 1) : 0;
 
         if (n < 0 && errno == EINTR) {
             continue;
         }
-        if (n != 1 || text->len >= MAX_HEADER_BYTES || c == '\0') {
+        if (n != 1) {
             fail(error, AGENT_MIGRATE_ERROR_COPY, "no transfer header");
             return NULL;
         }
-        g_string_append_c(text, c);
+        size++;
     }
-    if (!g_str_has_prefix(text->str, key)) {
+    id = agent_transfer_header_parse(text, size);
+    if (id == NULL) {
         fail(error, AGENT_MIGRATE_ERROR_COPY, "unknown transfer header");
-        return NULL;
     }
-    return g_strstrip(g_strdup(text->str + strlen(key)));
+    return id;
 }
 
 /* Returns: (owned) the place of @id, if this transfer may bring it. */
