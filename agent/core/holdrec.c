@@ -82,7 +82,7 @@ parse_volumes(AgentHoldRec *self, const char *value)
     }
     ids = g_strsplit(value, ",", -1);
     for (char **id = ids; *id != NULL; id++) {
-        if (strchr(*id, ':') == NULL || **id == ':') {
+        if (strchr(g_strstrip(*id), ':') == NULL || **id == ':') {
             return FALSE;
         }
     }
@@ -296,15 +296,16 @@ compare_strings(gconstpointer a, gconstpointer b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* Returns: (owned) a sorted copy without repetitions. */
+/* Returns: (owned) a sorted copy without repetitions; blanks around an id would
+ * not survive the text. */
 static char **
 sorted_set(const char *const *list)
 {
-    g_autoptr(GPtrArray) all = g_ptr_array_new();
+    g_autoptr(GPtrArray) all = g_ptr_array_new_with_free_func(g_free);
     GPtrArray *set = g_ptr_array_new();
 
     for (guint i = 0; list[i] != NULL; i++) {
-        g_ptr_array_add(all, (gpointer)list[i]);
+        g_ptr_array_add(all, g_strstrip(g_strdup(list[i])));
     }
     g_ptr_array_sort(all, compare_strings);
     for (guint i = 0; i < all->len; i++) {

@@ -111,6 +111,25 @@ test_bounds(void)
     g_assert_null(agent_holdrec_parse(empty, NULL));
 }
 
+/* Blanks around an id are not part of it, in the text and in a list. */
+static void
+test_blanks(void)
+{
+    static const char text[] =
+        "boot-id: 00000000-0000-0000-0000-000000000000\nran: 0\n"
+        "volumes:  a:2 , a:1\n";
+    static const char *const list[] = {" a:1", "a:2 ", NULL};
+    g_autoptr(GBytes) bytes = g_bytes_new_static(text, strlen(text));
+    g_autoptr(GError) error = NULL;
+    g_autoptr(AgentHoldRec) record = agent_holdrec_parse(bytes, &error);
+    g_autofree char *written = NULL;
+
+    g_assert_no_error(error);
+    g_assert_true(agent_holdrec_has_volumes(record, list));
+    written = agent_holdrec_serialize(record);
+    g_assert_nonnull(strstr(written, "\nvolumes: a:1,a:2\n"));
+}
+
 int
 main(int argc, char **argv)
 {
@@ -120,5 +139,6 @@ main(int argc, char **argv)
     g_test_add_func("/holdrec/volumes-are-a-set", test_volumes_are_a_set);
     g_test_add_func("/holdrec/refused", test_refused);
     g_test_add_func("/holdrec/bounds", test_bounds);
+    g_test_add_func("/holdrec/blanks", test_blanks);
     return g_test_run();
 }
