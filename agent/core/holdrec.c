@@ -71,23 +71,41 @@ parse_ran(AgentHoldRec *self, const char *value)
     return parse_flag(value, &self->ran);
 }
 
+/* Returns: (owned) the volume ids of a list, or NULL. */
+static char **
+split_volumes(const char *value)
+{
+    g_auto(GStrv) ids = g_strsplit(value, ",", -1);
+
+    for (char **id = ids; *id != NULL; id++) {
+        if (strchr(g_strstrip(*id), ':') == NULL || **id == ':') {
+            return NULL;
+        }
+    }
+    return g_steal_pointer(&ids);
+}
+
 static gboolean
 parse_volumes(AgentHoldRec *self, const char *value)
 {
-    g_auto(GStrv) ids = NULL;
+    g_auto(GStrv) ids =
+        *value != '\0' ? split_volumes(value) : g_new0(char *, 1);
 
-    if (*value == '\0') {
-        self->volumes = g_new0(char *, 1);
-        return TRUE;
+    if (ids != NULL) {
+        agent_holdrec_set_volumes(self, (const char *const *)ids);
     }
-    ids = g_strsplit(value, ",", -1);
-    for (char **id = ids; *id != NULL; id++) {
-        if (strchr(g_strstrip(*id), ':') == NULL || **id == ':') {
-            return FALSE;
-        }
+    return ids != NULL;
+}
+
+static gboolean
+parse_making(AgentHoldRec *self, const char *value)
+{
+    g_auto(GStrv) ids = split_volumes(value);
+
+    if (ids != NULL) {
+        agent_holdrec_set_making(self, (const char *const *)ids);
     }
-    agent_holdrec_set_volumes(self, (const char *const *)ids);
-    return TRUE;
+    return ids != NULL;
 }
 
 static gboolean
@@ -134,6 +152,7 @@ static const Field fields[] = {
     {"volumes", parse_volumes},   {"digest", parse_digest},
     {"transfer", parse_transfer}, {"request", parse_request},
     {"resume", parse_resume},     {"adopting", parse_adopting},
+    {"making", parse_making},
 };
 
 AgentHoldRec *
@@ -157,6 +176,7 @@ agent_holdrec_free(AgentHoldRec *self)
     g_free(self->digest);
     g_free(self->transfer);
     g_free(self->request);
+    g_strfreev(self->making);
     g_ptr_array_unref(self->unknown);
     g_free(self);
 }
@@ -283,6 +303,11 @@ agent_holdrec_serialize(const AgentHoldRec *self)
     if (self->adopting) {
         g_string_append(out, "adopting: 1\n");
     }
+    if (self->making != NULL) {
+        g_autofree char *list = g_strjoinv(",", self->making);
+
+        g_string_append_printf(out, "making: %s\n", list);
+    }
     for (guint i = 0; i < self->unknown->len; i++) {
         g_string_append_printf(
             out, "%s\n", (const char *)g_ptr_array_index(self->unknown, i));
@@ -324,6 +349,16 @@ agent_holdrec_set_volumes(AgentHoldRec *self, const char *const *volumes)
 {
     g_strfreev(self->volumes);
     self->volumes = sorted_set(volumes);
+}
+
+void
+agent_holdrec_set_making(AgentHoldRec *self, const char *const *volumes)
+{
+    char **set =
+        volumes != NULL && *volumes != NULL ? sorted_set(volumes) : NULL;
+
+    g_strfreev(self->making);
+    self->making = set;
 }
 
 gboolean

@@ -13,6 +13,8 @@
  *     request     name of the request this container is made for
  *     resume      1: it ran under the last holder and shall run again here
  *     adopting    1: claimed without a handover, not yet looked again
+ *     making      comma list of new volumes that no file may name yet: what an
+ *                 aborted creation leaves
  *
  * Owner   the caller; the struct owns its strings.
  * Errors  GError in AGENT_HOLDREC_ERROR, naming line and reason.
@@ -43,6 +45,7 @@ typedef struct {
     char *request;  /* nullable */
     gboolean resume;
     gboolean adopting;
+    char **making;      /* nullable */
     GPtrArray *unknown; /* whole lines */
 } AgentHoldRec;
 
@@ -55,6 +58,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(AgentHoldRec, agent_holdrec_free)
 
 /* Copies the list, sorts it, drops repetitions. */
 void agent_holdrec_set_volumes(AgentHoldRec *self, const char *const *volumes);
+/* The same for `making`; NULL or empty: none. */
+void agent_holdrec_set_making(AgentHoldRec *self, const char *const *volumes);
 /* Are these exactly the recorded volumes? Order does not matter. A record
  * without the key matches nothing. */
 gboolean agent_holdrec_has_volumes(const AgentHoldRec *self,

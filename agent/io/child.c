@@ -40,6 +40,15 @@ agent_child_run(const char *const *argv, char **output, GError **error)
     return FALSE;
 }
 
+gboolean
+agent_child_remove_tree(const char *path, GError **error)
+{
+    const char *const argv[] = {"rm", "-rf", "--one-file-system",
+                                "--", path,  NULL};
+
+    return agent_child_run(argv, NULL, error);
+}
+
 int
 agent_child_wait(pid_t pid)
 {

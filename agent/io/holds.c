@@ -569,6 +569,36 @@ agent_holds_update(guint32 ctid,
 }
 
 gboolean
+agent_holds_set_making(guint32 ctid, const char *const *volumes, GError **error)
+{
+    g_autoptr(AgentHoldView) view = look_for_own(ctid, error);
+    g_autofree char *before = NULL;
+    g_autofree char *after = NULL;
+
+    if (view == NULL) {
+        return FALSE;
+    }
+    before = agent_holdrec_serialize(view->own);
+    agent_holdrec_set_making(view->own, volumes);
+    after = agent_holdrec_serialize(view->own);
+    return strcmp(before, after) == 0 ||
+           agent_holds_store(ctid, view->own, FALSE, error);
+}
+
+char **
+agent_holds_making(guint32 ctid, GError **error)
+{
+    g_autoptr(AgentHoldView) view = agent_holds_look(ctid, error);
+
+    if (view == NULL) {
+        return NULL;
+    }
+    return view->own != NULL && view->own->making != NULL
+               ? g_steal_pointer(&view->own->making)
+               : g_new0(char *, 1);
+}
+
+gboolean
 agent_holds_remove(guint32 ctid, GError **error)
 {
     g_autofree char *path = guest_path(agent_holds_node(), "lxc-holds", ctid);

@@ -4,6 +4,7 @@
 
 #include "agent/core/guestconf.h"
 #include "agent/core/transfer.h"
+#include "agent/io/child.h"
 #include "agent/io/holds.h"
 #include "agent/io/nodeinfo.h"
 #include "agent/io/ops.h"
@@ -82,27 +83,6 @@ sync_directory(const char *path, GError **error)
 
     if (fd < 0 || (fsync(fd) < 0 && errno != EINVAL)) {
         return pve_errno_error(error, "flush directory", path);
-    }
-    return TRUE;
-}
-
-/* A container's tree is hostile and large: rm(1) walks it with descriptors. */
-static gboolean
-remove_tree(const char *path, GError **error)
-{
-    const char *const argv[] = {"rm", "-rf", "--one-file-system",
-                                "--", path,  NULL};
-    int status = 0;
-
-    if (!exists(path)) {
-        return TRUE;
-    }
-    if (!g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL,
-                      NULL, NULL, NULL, &status, error)) {
-        return FALSE;
-    }
-    if (exists(path)) {
-        return fail(error, AGENT_MIGRATE_ERROR_COPY, "cannot remove %s", path);
     }
     return TRUE;
 }
@@ -272,7 +252,7 @@ remove_arrivals_beside(const char *final)
         g_autoptr(GError) error = NULL;
 
         if (g_str_has_prefix(name, TRANSFER_PREFIX) &&
-            !remove_tree(path, &error)) {
+            !agent_child_remove_tree(path, &error)) {
             g_warning("left behind by a transfer: %s", error->message);
         }
     }
@@ -655,7 +635,7 @@ remove_volumes(char **ids, GError **error)
         if (place->shared || place->path == NULL) {
             continue;
         }
-        if (!remove_tree(place->path, error)) {
+        if (!agent_child_remove_tree(place->path, error)) {
             return FALSE;
         }
         parent = g_path_get_dirname(place->path);
@@ -676,7 +656,8 @@ remove_run_directory(guint32 ctid, GError **error)
     while (dir != NULL && (name = g_dir_read_name(dir)) != NULL) {
         g_autofree char *child = g_strconcat(path, "/", name, NULL);
 
-        if (strcmp(name, "departed") != 0 && !remove_tree(child, error)) {
+        if (strcmp(name, "departed") != 0 &&
+            !agent_child_remove_tree(child, error)) {
             return FALSE;
         }
     }
@@ -814,13 +795,14 @@ keep_arrival(const char *part,
     if (!exists(from)) {
         return fail(error, AGENT_MIGRATE_ERROR_COPY, "%s did not arrive", base);
     }
-    if (!pve_mkdir_parents(whole, 0700, error) || !remove_tree(to, error)) {
+    if (!pve_mkdir_parents(whole, 0700, error) ||
+        !agent_child_remove_tree(to, error)) {
         return FALSE;
     }
     if (rename(from, to) < 0) {
         return pve_errno_error(error, "rename to", to);
     }
-    return remove_tree(part, error) && sync_directory(whole, error);
+    return agent_child_remove_tree(part, error) && sync_directory(whole, error);
 }
 
 gboolean
@@ -850,7 +832,8 @@ agent_migrate_receive(guint32 ctid,
     base = g_path_get_basename(place->path);
     parent = g_path_get_dirname(part);
     /* The container's own ids must be able to walk through this one. */
-    if (!remove_tree(part, error) || !pve_mkdir_parents(parent, 0755, error) ||
+    if (!agent_child_remove_tree(part, error) ||
+        !pve_mkdir_parents(parent, 0755, error) ||
         !pve_mkdir_parents(part, 0700, error) || !unpack(part, input, error)) {
         return FALSE;
     }

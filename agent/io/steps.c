@@ -236,6 +236,21 @@ run_withdraw(const Step *step, GError **error)
     return agent_holds_remove(step->ctid, error);
 }
 
+/* What the file names is no longer being made. */
+static void
+forget_made(AgentHoldRec *own, char **volumes)
+{
+    g_autoptr(GPtrArray) left = g_ptr_array_new_with_free_func(g_free);
+
+    for (char **id = own->making; id != NULL && *id != NULL; id++) {
+        if (!g_strv_contains((const char *const *)volumes, *id)) {
+            g_ptr_array_add(left, g_strdup(*id));
+        }
+    }
+    g_ptr_array_add(left, NULL);
+    agent_holdrec_set_making(own, (const char *const *)left->pdata);
+}
+
 static gboolean
 record_now(const Step *step, GError **error)
 {
@@ -256,6 +271,7 @@ record_now(const Step *step, GError **error)
     conf = conf_of(view, step->ctid);
     volumes = agent_guestconf_volumes(conf);
     agent_holdrec_set_volumes(own, (const char *const *)volumes);
+    forget_made(own, volumes);
     if (running || strcmp(own->boot_id, boot_id) == 0) {
         own->ran = running;
     }

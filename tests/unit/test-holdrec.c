@@ -111,6 +111,32 @@ test_bounds(void)
     g_assert_null(agent_holdrec_parse(empty, NULL));
 }
 
+/* What an aborted creation leaves is written last, and gone when it is none. */
+static void
+test_making(void)
+{
+    static const char *const list[] = {"a:2", "a:1", NULL};
+    static const char *const none[] = {NULL};
+    g_autoptr(AgentHoldRec) record =
+        agent_holdrec_new("00000000-0000-0000-0000-000000000000");
+    g_autoptr(AgentHoldRec) again = NULL;
+    g_autoptr(GBytes) bytes = NULL;
+    g_autofree char *with = NULL;
+    g_autofree char *without = NULL;
+
+    agent_holdrec_set_making(record, list);
+    with = agent_holdrec_serialize(record);
+    g_assert_true(g_str_has_suffix(with, "\nmaking: a:1,a:2\n"));
+    bytes = g_bytes_new(with, strlen(with));
+    again = agent_holdrec_parse(bytes, NULL);
+    g_assert_nonnull(again);
+    g_assert_cmpstr(again->making[1], ==, "a:2");
+    agent_holdrec_set_making(again, none);
+    g_assert_null(again->making);
+    without = agent_holdrec_serialize(again);
+    g_assert_null(strstr(without, "making"));
+}
+
 /* Blanks around an id are not part of it, in the text and in a list. */
 static void
 test_blanks(void)
@@ -139,6 +165,7 @@ main(int argc, char **argv)
     g_test_add_func("/holdrec/volumes-are-a-set", test_volumes_are_a_set);
     g_test_add_func("/holdrec/refused", test_refused);
     g_test_add_func("/holdrec/bounds", test_bounds);
+    g_test_add_func("/holdrec/making", test_making);
     g_test_add_func("/holdrec/blanks", test_blanks);
     return g_test_run();
 }
