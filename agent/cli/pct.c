@@ -145,6 +145,8 @@ static const PveSubcommand commands[] = {
      "Run a command in the container.", pct_exec},
     {"status", "<vmid> [OPTIONS]", "Show whether the container runs.",
      pct_status},
+    {"unlock", "<vmid>", "Remove the lock that an interrupted command left.",
+     pct_unlock},
     {NULL}};
 
 int

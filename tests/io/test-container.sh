@@ -288,6 +288,46 @@ for privilege in 0 1; do
     "$pct" destroy $b >/dev/null 2>&1
 done
 
+# A create that is killed while it unpacks: by its own tar.
+cat >"$work/tar" <<'TAR'
+#!/bin/sh
+exec kill -9 "$(sed -n 's/^PPid:[^0-9]*//p' /proc/$PPID/status)" $PPID
+TAR
+chmod 755 "$work/tar"
+mount --bind "$work/tar" /usr/bin/tar
+does 'a create that is killed' 137 "$pct" create $b $tiny --unprivileged 0 \
+    --rootfs local:0 --mp0 local:0.05,mp=/data
+umount /usr/bin/tar
+does 'config' 0 "$pct" config $b
+says 'leaves its lock' 'lock: create'
+[ "$(ls /var/lib/vz/images/$b | wc -l)" = 2 ]
+ok $? 'and its volumes'
+does 'destroy is refused' 255 "$pct" destroy $b
+says 'naming the lock' 'CT is locked (create)'
+says 'and the way out' "'pct unlock $b', then 'pct destroy $b'"
+does 'start is refused' 255 "$pct" start $b
+does 'unlock' 0 "$pct" unlock $b
+does 'a second unlock' 255 "$pct" unlock $b
+says 'finds none' 'no lock found trying to remove any lock'
+touch /var/lib/vz/images/$b/of-somebody-else
+does 'destroy' 0 "$pct" destroy $b
+[ "$(ls /var/lib/vz/images/$b)" = of-somebody-else ] &&
+    [ -z "$(ls /var/lib/lxc /etc/pve/lxc/ /etc/pve/local/lxc-holds |
+        grep "$b")" ]
+ok $? 'removes what the create made, and nothing else'
+rm -r /var/lib/vz/images/$b
+does 'unlock of none' 2 "$pct" unlock $b
+
+# A tree deeper than any path, and than we have descriptors for.
+does 'create' 0 "$pct" create $b $tiny --rootfs local:0
+(
+    cd "/var/lib/vz/images/$b/subvol-$b-disk-0.subvol" &&
+        for _ in {1..1500}; do mkdir d && cd -P d || exit; done
+)
+does 'destroy of a deep tree' 0 "$pct" destroy $b
+[ ! -e /var/lib/vz/images/$b ]
+ok $? 'leaves nothing'
+
 # ---- images and mount points ------------------------------------------------
 
 mkdir "$work/host"
