@@ -30,6 +30,8 @@
 /* statfs: what the reference says. */
 #define TOTAL_BLOCKS (CFS_MAX_TREE_BYTES / BLOCK_SIZE)
 #define STATFS_NAME_MAX 256
+/* The lowest limit of the kernels we run on. */
+#define KERNEL_NAME_MAX 1024
 /* An interrupted request may still finish: any signal with a handler
  * interrupts, and most changes take no millisecond. */
 #define INTERRUPT_GRACE_MS 250
@@ -1247,6 +1249,18 @@ list_views(GPtrArray *listing)
     }
 }
 
+/* A peer or a database can hold names that no kernel takes: one of them would
+ * make the whole listing fail. */
+static gboolean
+can_list(const Node *parent, const CfsEntry *child)
+{
+    return find_view(parent, child->name) < 0 &&
+           ino_of_inode(child->inode) != 0 &&
+           strchr(child->name, '/') == NULL && strcmp(child->name, ".") != 0 &&
+           strcmp(child->name, "..") != 0 &&
+           strlen(child->name) <= KERNEL_NAME_MAX;
+}
+
 /* All names as they are now. A removed directory has none, as rmdir(2) of an
  * open one leaves it. */
 static GPtrArray *
@@ -1271,10 +1285,8 @@ list_directory(CfsFuse *self, const Handle *handle)
     }
     for (guint i = 0; i < children->len; i++) {
         const CfsEntry *child = children->pdata[i];
-        Node parent = handle->node;
 
-        if (find_view(&parent, child->name) < 0 &&
-            ino_of_inode(child->inode) != 0) {
+        if (can_list(&handle->node, child)) {
             add_item(listing, child->name, ino_of_inode(child->inode),
                      file_type(child))
                 ->node.inode = child->inode;
