@@ -99,7 +99,7 @@ class Cluster:
         self.bindir = state["bindir"]
         self.pmxcfs = state["pmxcfs"]
         self.parts = state["parts"]
-        self.owner = state["owner"]
+        self.owner = state.get("owner")
         self.nodes = [Node(self, name) for name in state["nodes"]]
 
     def _save(self):
