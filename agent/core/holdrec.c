@@ -2,6 +2,8 @@
 
 #include "agent/core/holdrec.h"
 
+#include "common/names.h"
+
 #include <string.h>
 
 G_DEFINE_QUARK(agent - holdrec - error - quark, agent_holdrec_error)
@@ -129,6 +131,16 @@ parse_transfer(AgentHoldRec *self, const char *value)
 }
 
 static gboolean
+parse_from(AgentHoldRec *self, const char *value)
+{
+    if (!pve_name_is_node(value)) {
+        return FALSE;
+    }
+    self->from = g_strdup(value);
+    return TRUE;
+}
+
+static gboolean
 parse_request(AgentHoldRec *self, const char *value)
 {
     self->request = g_strdup(value);
@@ -150,9 +162,9 @@ parse_adopting(AgentHoldRec *self, const char *value)
 static const Field fields[] = {
     {"boot-id", parse_boot_id},   {"ran", parse_ran},
     {"volumes", parse_volumes},   {"digest", parse_digest},
-    {"transfer", parse_transfer}, {"request", parse_request},
-    {"resume", parse_resume},     {"adopting", parse_adopting},
-    {"making", parse_making},
+    {"transfer", parse_transfer}, {"from", parse_from},
+    {"request", parse_request},   {"resume", parse_resume},
+    {"adopting", parse_adopting}, {"making", parse_making},
 };
 
 AgentHoldRec *
@@ -175,6 +187,7 @@ agent_holdrec_free(AgentHoldRec *self)
     g_strfreev(self->volumes);
     g_free(self->digest);
     g_free(self->transfer);
+    g_free(self->from);
     g_free(self->request);
     g_strfreev(self->making);
     g_ptr_array_unref(self->unknown);
@@ -293,6 +306,9 @@ agent_holdrec_serialize(const AgentHoldRec *self)
     }
     if (self->transfer != NULL) {
         g_string_append_printf(out, "transfer: %s\n", self->transfer);
+    }
+    if (self->from != NULL) {
+        g_string_append_printf(out, "from: %s\n", self->from);
     }
     if (self->request != NULL) {
         g_string_append_printf(out, "request: %s\n", self->request);

@@ -10,6 +10,7 @@
  *     volumes     comma list of volume ids, sorted
  *     digest      SHA-1 hex of the configuration last applied
  *     transfer    id of a transfer under way, or just handed over (both)
+ *     from        node that sent it, while `transfer` is there
  *     request     name of the request this container is made for
  *     resume      1: it ran under the last holder and shall run again here
  *     adopting    1: claimed without a handover, not yet looked again
@@ -42,6 +43,7 @@ typedef struct {
     char **volumes; /* sorted; NULL: not recorded yet */
     char *digest;   /* nullable */
     char *transfer; /* nullable */
+    char *from;     /* nullable */
     char *request;  /* nullable */
     gboolean resume;
     gboolean adopting;

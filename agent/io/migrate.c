@@ -544,6 +544,8 @@ stop_for_transfer(guint32 ctid, AgentHoldView *view, GError **error)
     if (g_strcmp0(own->transfer, view->invite->transfer) != 0 || running) {
         g_free(own->transfer);
         own->transfer = g_strdup(view->invite->transfer);
+        g_free(own->from);
+        own->from = g_strdup(agent_holds_node());
         if (!agent_holds_store(ctid, own, FALSE, error)) {
             return FALSE;
         }
@@ -866,9 +868,7 @@ accept_volume(const char *id, const char *transfer, GError **error)
     if (!exists(from)) {
         return exists(place->path) ||
                fail(error, AGENT_MIGRATE_ERROR_REFUSED,
-                    "volume '%s' did not come with transfer %s; the node that "
-                    "sent it still has it: move the hold record back there",
-                    id, transfer);
+                    "volume '%s' did not come with transfer %s", id, transfer);
     }
     if (!agent_holds_rename_new(from, place->path, error)) {
         return FALSE;
@@ -876,6 +876,42 @@ accept_volume(const char *id, const char *transfer, GError **error)
     (void)rmdir(whole); /* when it was the last */
     parent = g_path_get_dirname(place->path);
     return sync_directory(parent, error);
+}
+
+/* We threw away what came before the record did. The sender keeps everything
+ * until we have accepted, so it may as well hold it again. */
+static gboolean
+send_back(guint32 ctid, const char *node, GError *why, GError **error)
+{
+    gboolean unknown = FALSE;
+
+    if (node == NULL || strcmp(node, agent_holds_node()) == 0) {
+        g_propagate_error(error, why);
+        return FALSE;
+    }
+    g_message("container %u: %s; back to %s", ctid, why->message, node);
+    g_error_free(why);
+    return agent_holds_hand_over(ctid, node, &unknown, error) &&
+           fail(error, AGENT_MIGRATE_ERROR_CHANGED, "it went back to %s", node);
+}
+
+static gboolean
+accept_volumes(guint32 ctid, const AgentHoldRec *own, GError **error)
+{
+    GError *why = NULL;
+
+    for (char **id = own->volumes; id != NULL && *id != NULL; id++) {
+        if (accept_volume(*id, own->transfer, &why)) {
+            continue;
+        }
+        if (g_error_matches(why, AGENT_MIGRATE_ERROR,
+                            AGENT_MIGRATE_ERROR_REFUSED)) {
+            return send_back(ctid, own->from, why, error);
+        }
+        g_propagate_error(error, why);
+        return FALSE;
+    }
+    return TRUE;
 }
 
 gboolean
@@ -901,14 +937,13 @@ agent_migrate_accept(guint32 ctid, GError **error)
     if (unlink(note) < 0 && errno != ENOENT) {
         return pve_errno_error(error, "remove", note);
     }
-    for (char **id = own->volumes; id != NULL && *id != NULL; id++) {
-        if (!accept_volume(*id, own->transfer, error)) {
-            return FALSE;
-        }
+    if (!accept_volumes(ctid, own, error)) {
+        return FALSE;
     }
     own->resume = own->ran;
     own->ran = FALSE;
     g_clear_pointer(&own->transfer, g_free);
+    g_clear_pointer(&own->from, g_free);
     g_free(own->boot_id);
     own->boot_id = g_steal_pointer(&boot_id);
     if (!agent_holds_store(ctid, own, FALSE, error)) {

@@ -187,6 +187,29 @@ ask_everybody(guint32 ctid, GError **error)
     return TRUE;
 }
 
+/* Without a record the volumes say which node is the right one. */
+static gboolean
+check_volumes_here(const AgentHoldRec *record, GError **error)
+{
+    for (char **id = record->volumes; *id != NULL; id++) {
+        g_autoptr(AgentPlace) place = agent_place_find(*id, error);
+
+        if (place == NULL) {
+            return FALSE;
+        }
+        if (!place->shared && place->path != NULL &&
+            access(place->path, F_OK) < 0) {
+            g_set_error(error, AGENT_HOLDS_ERROR, AGENT_HOLDS_ERROR_UNKNOWN,
+                        "volume '%s' is not on this node, and no record says "
+                        "who holds it: move the file to the node that has the "
+                        "volume",
+                        *id);
+            return FALSE;
+        }
+    }
+    return TRUE;
+}
+
 static gboolean
 run_adopt(const Step *step, GError **error)
 {
@@ -200,11 +223,9 @@ run_adopt(const Step *step, GError **error)
         (view->own_present && (view->own == NULL || !view->own->adopting))) {
         return changed(error, "it is not ours to adopt any more");
     }
-    if (!ask_everybody(step->ctid, error)) {
-        return FALSE;
-    }
     record = new_record(view, step->ctid, error);
-    if (record == NULL) {
+    if (record == NULL || !check_volumes_here(record, error) ||
+        !ask_everybody(step->ctid, error)) {
         return FALSE;
     }
     record->adopting = TRUE;
@@ -279,6 +300,7 @@ record_now(const Step *step, GError **error)
         g_free(own->boot_id);
         own->boot_id = g_steal_pointer(&boot_id);
         g_clear_pointer(&own->transfer, g_free);
+        g_clear_pointer(&own->from, g_free);
         own->adopting = FALSE;
     }
     own->resume = FALSE;

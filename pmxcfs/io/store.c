@@ -16,6 +16,8 @@
 
 #define VERSION_NAME "__version__"
 #define BUSY_TIMEOUT_MS 10000
+/* Whoever stops us kills us after 10 s. */
+#define CLOSE_BUSY_TIMEOUT_MS 2000
 #define RETRY_US G_USEC_PER_SEC
 #define CLOSE_PATIENCE_US (5 * G_USEC_PER_SEC)
 
@@ -665,6 +667,7 @@ write_rest(CfsStore *self)
 {
     gint64 until = g_get_monotonic_time() + CLOSE_PATIENCE_US;
 
+    (void)sqlite3_busy_timeout(self->db, CLOSE_BUSY_TIMEOUT_MS);
     while (g_hash_table_size(self->pending) > 0) {
         write_pending(self);
         if (self->problem == 0) {

@@ -722,6 +722,77 @@ def a_new_cluster_imports_its_configuration():
 
 
 @test
+def a_slow_database_holds_nobody_up():
+    """After 1 s answers come from memory, and nothing is lost."""
+    d = fresh("slow")
+    with contextlib.closing(sqlite3.connect(
+            DATABASE, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        start = time.monotonic()
+        write(f"{d}/f", b"x")
+        assert 0.5 < time.monotonic() - start < 5
+        assert (PVE / d / "f").read_bytes() == b"x"
+        start = time.monotonic()
+        for i in range(100):
+            write(f"{d}/{i}", b"%d" % i)
+        assert time.monotonic() - start < 5
+        assert "is not durable" in LOG.read_text()
+        other.execute("ROLLBACK")
+    fd = os.open(PVE / d, os.O_RDONLY)
+    os.fsync(fd)
+    os.close(fd)
+    wait_for(lambda: "is durable again" in LOG.read_text(), "recovery")
+    daemon.end(signal.SIGKILL)
+    daemon.start("-l")
+    assert len(os.listdir(PVE / d)) == 101
+
+
+@test
+def a_full_disk():
+    """Changes fail, reads go on; with room again all is well."""
+    daemon.stop()
+    state = "/var/lib/pve-cluster"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=750", "none",
+                    state], check=True)
+    try:
+        daemon.start("-l")
+        write("small", b"x")
+        expect("too much", "ENOSPC", (PVE / "large").write_bytes,
+               bytes(LIMIT))
+        assert (PVE / "small").read_bytes() == b"x"
+        expect("while it is full", "ENOSPC", write, "small", b"y")
+        subprocess.run(["mount", "-o", "remount,size=64m", state], check=True)
+        wait_for(lambda: result(write, "small", b"z") == 0, "recovery")
+        daemon.end(signal.SIGKILL)
+        daemon.start("-l")
+        assert (PVE / "small").read_bytes() == b"z"
+        daemon.stop()
+    finally:
+        if daemon.process.poll() is None:
+            daemon.end(signal.SIGKILL)
+        subprocess.run(["umount", state], check=True)
+    daemon.start("-l")
+
+
+@test
+def names_that_no_kernel_takes():
+    """A foreign database brings them; the rest of the folder is listed."""
+    daemon.stop()
+    with contextlib.closing(sqlite3.connect(DATABASE)) as db:
+        top = db.execute("SELECT max(version) FROM tree").fetchone()[0]
+        for i, name in enumerate(("a/b", "..", ".", "x" * 2000, "local"), 1):
+            db.execute("INSERT INTO tree VALUES (?, 0, ?, 0, 0, 8, ?, NULL)",
+                       (top + i, top + i, name))
+        db.execute("UPDATE tree SET version = ? WHERE inode = 0", (top + 9,))
+        db.commit()
+    daemon.start("-l")
+    names = os.listdir(PVE)
+    assert "reader" in names and "a/b" not in names, names
+    assert len(names) == len(set(names)), names
+    assert os.readlink(PVE / "local") == "nodes/n1"
+
+
+@test
 def locks_are_local():
     write("locked", b"")
     one, two = (os.open(PVE / "locked", os.O_RDWR) for _ in range(2))
@@ -753,6 +824,9 @@ def main():
     finally:
         if daemon.process is not None and daemon.process.poll() is None:
             daemon.end(signal.SIGKILL)
+        if PID_FILE.exists():  # ours: /run is private
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(PID_FILE.read_text()), signal.SIGKILL)
         text = LOG.read_text()
         if failed or "ERROR: " in text or "runtime error" in text:
             failed += 1

@@ -19,11 +19,11 @@ parse(const char *text, GError **error)
 static void
 test_round_trip(void)
 {
-    static const char text[] =
-        "boot-id: " BOOT "\nran: 1\n"
-        "volumes: local:100/a.raw,local:100/b.subvol\n"
-        "digest: " DIGEST "\ntransfer: " TRANSFER "\n"
-        "request: web\nresume: 1\nadopting: 1\nfuture-key: any thing\n";
+    static const char text[] = "boot-id: " BOOT "\nran: 1\n"
+                               "volumes: local:100/a.raw,local:100/b.subvol\n"
+                               "digest: " DIGEST "\ntransfer: " TRANSFER "\n"
+                               "from: n2\nrequest: web\nresume: 1\nadopting: "
+                               "1\nfuture-key: any thing\n";
     g_autoptr(GError) error = NULL;
     g_autoptr(AgentHoldRec) record = parse(text, &error);
     g_autofree char *out = NULL;
@@ -82,6 +82,7 @@ test_refused(void)
         {"boot-id: " BOOT "\nvolumes: nocolon\n", "line 2: bad value"},
         {"boot-id: " BOOT "\ndigest: 12\n", "line 2: bad value"},
         {"boot-id: " BOOT "\ntransfer: $(reboot)\n", "line 2: bad value"},
+        {"boot-id: " BOOT "\nfrom: ../n1\n", "line 2: bad value"},
         {"boot-id: " BOOT "\nwhat is this\n", "line 2: no 'key: value'"},
         {"boot-id: " BOOT "\nUpper: 1\n", "line 2: no 'key: value'"},
         {"boot-id: " BOOT "\nrequest: a\tb\n", "line 2: control character"},
