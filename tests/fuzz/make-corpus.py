@@ -67,3 +67,16 @@ put("message", "update-complete", state(4))
 put("message", "verify-request", state(5, struct.pack("<Q", 1)))
 put("message", "verify", state(6, struct.pack("<Q", 1) + bytes(32)))
 put("message", "unknown", state(9, b"x"))
+
+
+# inode, parent, version, kind: name << 3 | type, see fuzz-repair.c
+def row(inode, parent, version, name, directory=0, data=0):
+    return bytes((inode, parent, version, name << 3 | data << 1 | directory))
+
+
+put("repair", "guests", row(0, 0, 50, 9) + row(2, 0, 2, 2, 1)
+    + row(3, 2, 3, 3, 1) + row(4, 3, 4, 4, 1) + row(5, 3, 5, 5, 1)
+    + row(6, 4, 6, 7) + row(7, 5, 7, 7) + row(8, 4, 8, 11))
+put("repair", "ring", row(1, 0, 9, 6) + row(2, 3, 2, 0, 1)
+    + row(3, 2, 3, 1, 1) + row(4, 4, 4, 1, 1) + row(5, 9, 5, 0)
+    + row(251, 0, 6, 0) + row(6, 0, 6, 0, 1, 1) + row(7, 0, 7, 0))
