@@ -8,6 +8,8 @@
 #include "common/names.h"
 
 #define NAME_SHOWN 200
+/* nodes/NODE/lxc/ID.conf: below that nothing is judged by its path. */
+#define PATH_DEPTH 4
 
 typedef struct Item Item;
 
@@ -15,8 +17,9 @@ typedef struct Item Item;
 struct Item {
     const CfsRow *row;
     const char *name; /* of the row, NUL-terminated */
-    char *path;       /* owned; set when it is reached */
-    char *why;        /* owned; not NULL: set aside */
+    char *path;       /* owned; set when it is reached, and high up */
+    guint depth;
+    char *why; /* owned; not NULL: set aside */
     gboolean is_directory;
     gboolean is_reached;
     GPtrArray *children; /* of Item, borrowed; NULL: none */
@@ -373,15 +376,23 @@ judge_guest(Work *work, Item *item)
     }
 }
 
+/* @directory: NULL for the root. Paths are made for as many levels as anybody
+ * asks about: a deep tree would fill the memory with them. */
 static void
-reach(Work *work, GQueue *queue, Item *item, const char *directory)
+reach(Work *work, GQueue *queue, Item *item, const Item *directory)
 {
     item->is_reached = TRUE;
-    item->path = directory[0] != '\0'
-                     ? g_strconcat(directory, "/", item->name, NULL)
-                     : g_strdup(item->name);
+    item->depth = directory != NULL ? directory->depth + 1 : 1;
+    if (directory == NULL) {
+        item->path = g_strdup(item->name);
+    } else if (item->depth <= PATH_DEPTH) {
+        item->path = g_strconcat(directory->path, "/", item->name, NULL);
+    }
     if (item->is_directory) {
         g_queue_push_tail(queue, item);
+        return;
+    }
+    if (item->path == NULL) {
         return;
     }
     if (is_guest_folder(item->path)) {
@@ -396,7 +407,7 @@ static void
 reach_children(Work *work,
                GQueue *queue,
                GPtrArray *children,
-               const char *directory)
+               const Item *directory)
 {
     const Item *last = NULL;
 
@@ -424,10 +435,10 @@ reach_all(Work *work)
     GQueue queue = G_QUEUE_INIT;
     Item *item;
 
-    reach_children(work, &queue, top, "");
+    reach_children(work, &queue, top, NULL);
     while ((item = g_queue_pop_head(&queue)) != NULL) {
         if (item->children != NULL) {
-            reach_children(work, &queue, item->children, item->path);
+            reach_children(work, &queue, item->children, item);
         }
     }
 }

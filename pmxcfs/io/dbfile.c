@@ -78,14 +78,6 @@ prepare(sqlite3 *db, const char *sql, GError **error)
 
 /* Opening ----------------------------------------------------------------- */
 
-static gboolean
-is_empty_or_missing(const char *path)
-{
-    struct stat st;
-
-    return stat(path, &st) < 0 || st.st_size == 0;
-}
-
 sqlite3 *
 cfs_dbfile_open_readonly(const char *path, GError **error)
 {
@@ -95,7 +87,7 @@ cfs_dbfile_open_readonly(const char *path, GError **error)
      * leave an empty one behind. */
     g_autofree char *uri =
         g_strdup_printf("file:%s?%s", escaped,
-                        is_empty_or_missing(log) ? "immutable=1" : "mode=ro");
+                        access(log, F_OK) < 0 ? "immutable=1" : "mode=ro");
     sqlite3 *db = NULL;
     struct stat st;
 
