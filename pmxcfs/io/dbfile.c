@@ -384,16 +384,25 @@ cfs_dbfile_aside(const char *path, const char *what)
     return name;
 }
 
-/* Moves PATH+TAIL to KEEP+TAIL, or removes it. */
+static gboolean
+has_bytes(const char *path)
+{
+    struct stat st;
+
+    return lstat(path, &st) == 0 && st.st_size > 0;
+}
+
+/* Moves PATH+TAIL to KEEP+TAIL, or removes it; an empty log is nothing. */
 static gboolean
 clear_away(const char *path, const char *keep, const char *tail, GError **error)
 {
     g_autofree char *from = g_strconcat(path, tail, NULL);
     g_autofree char *to = keep != NULL ? g_strconcat(keep, tail, NULL) : NULL;
-    int result = to != NULL ? rename(from, to) : unlink(from);
+    gboolean is_worth_it = to != NULL && (tail[0] == '\0' || has_bytes(from));
+    int result = is_worth_it ? rename(from, to) : unlink(from);
 
     if (result < 0 && errno != ENOENT) {
-        return pve_errno_error(error, to != NULL ? "move away" : "remove",
+        return pve_errno_error(error, is_worth_it ? "move away" : "remove",
                                from);
     }
     return TRUE;
