@@ -35,9 +35,14 @@ static const char *const statement_sql[N_STATEMENTS] = {
     [STATEMENT_BEGIN] = "BEGIN IMMEDIATE",
     [STATEMENT_COMMIT] = "COMMIT",
     [STATEMENT_ROLLBACK] = "ROLLBACK",
-    [STATEMENT_PUT] = "REPLACE INTO tree (inode, parent, version, writer,"
+    /* Not REPLACE: a row that keeps its size is changed page by page, so that
+     * a piece of a large file costs that piece. */
+    [STATEMENT_PUT] = "INSERT INTO tree (inode, parent, version, writer,"
                       " mtime, type, name, data)"
-                      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
+                      " ON CONFLICT (inode) DO UPDATE SET parent = ?2,"
+                      " version = ?3, writer = ?4, mtime = ?5, type = ?6,"
+                      " name = ?7, data = ?8",
     [STATEMENT_DELETE] = "DELETE FROM tree WHERE inode = ?1",
 };
 
@@ -190,7 +195,10 @@ configure(CfsStore *self, GError **error)
                     mode != NULL ? mode : "");
         return FALSE;
     }
-    return query_text(self, "PRAGMA synchronous=NORMAL", NULL, error);
+    /* Debian's SQLite writes zeros over each page that a file no longer needs:
+     * twice the writing, in a file that only root can read. */
+    return query_text(self, "PRAGMA secure_delete=FAST", NULL, error) &&
+           query_text(self, "PRAGMA synchronous=NORMAL", NULL, error);
 }
 
 /* Leaves the log for the next opener where @keep_log, else checkpoints it. */

@@ -471,6 +471,52 @@ test_full(Fixture *f, gconstpointer unused)
     g_assert_cmpint(umount2(f->folder, MNT_DETACH), ==, 0);
 }
 
+static gsize
+size_of(const char *path)
+{
+    struct stat st;
+
+    g_assert_cmpint(stat(path, &st), ==, 0);
+    return (gsize)st.st_size;
+}
+
+/* What one commit adds to the log of changes. */
+static gsize
+cost_of(Fixture *f, guint64 version, const char *text, guint pieces)
+{
+    g_autofree char *log = g_strconcat(f->path, "-wal", NULL);
+    gsize before = size_of(log);
+    guint64 number = 0;
+
+    for (guint i = 0; i < pieces; i++) {
+        number = put(f, file(2, version + i, "large", text));
+    }
+    cfs_store_commit(f->store);
+    WAIT_FOR(f->committed == number);
+    return size_of(log) - before;
+}
+
+/* spec/filesystem.md W10: a large file is not written again for each piece. */
+static void
+test_cost(Fixture *f, gconstpointer unused)
+{
+    g_autofree char *text = g_strnfill(CFS_MAX_FILE_BYTES, 'a');
+    const gsize piece = 128 * 1024;
+
+    open_store(f);
+    (void)cost_of(f, 1000, text, 1);
+    /* One piece of it costs that piece. */
+    memset(text, 'b', piece);
+    g_assert_cmpuint(cost_of(f, 1001, text, 1), <, piece + 32 * 1024);
+    /* What comes while the disk is busy is written once. */
+    memset(text, 'c', CFS_MAX_FILE_BYTES);
+    g_assert_cmpuint(cost_of(f, 1002, text, 8), <,
+                     CFS_MAX_FILE_BYTES + 64 * 1024);
+    /* To let go of pages is cheap. */
+    g_assert_cmpuint(cost_of(f, 1010, "", 1), <, 64 * 1024);
+    close_store(f);
+}
+
 /* The whole tree, as the daemon gives it. */
 static GPtrArray *
 on_snapshot(gpointer data)
@@ -608,6 +654,7 @@ main(int argc, char **argv)
     ADD("no-database", test_no_database, NULL);
     ADD("merge", test_merge, NULL);
     ADD("close-writes-the-rest", test_close_writes_the_rest, NULL);
+    ADD("cost", test_cost, NULL);
     ADD("locked", test_locked, NULL);
     ADD("flush", test_flush, NULL);
     ADD("survives-readers", test_survives_readers, argv[0]);
