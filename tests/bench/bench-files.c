@@ -23,6 +23,7 @@
 
 #define MAX_SAMPLES (1u << 20)
 #define MAX_BYTES (1u << 20)
+#define PAGE_BYTES 4096
 
 typedef struct {
     const char *directory;
@@ -188,7 +189,8 @@ work_init(Work *work, const Options *options, guint number)
                                       g_get_host_name(), getpid(), number);
     work->temporary = g_strdup_printf("%s/file.tmp", work->directory);
     work->file = g_strdup_printf("%s/file", work->directory);
-    work->bytes = g_malloc(work->size);
+    /* Aligned, as cp(1) has it: else the kernel cuts off odd ends. */
+    work->bytes = g_aligned_alloc(1, work->size, PAGE_BYTES);
     memset(work->bytes, 'x', work->size);
     check(mkdir(work->directory, 0755) == 0, "mkdir", work->directory);
 }
