@@ -741,9 +741,11 @@ tend_log(CfsStore *self)
 {
     guint64 grown =
         (guint64)(self->log_size - self->log_checkpointed) * self->page_bytes;
+    gboolean is_idle = !has_work(self, g_get_monotonic_time());
 
-    if (grown >= LOG_MAX_BYTES ||
-        (grown >= LOG_IDLE_BYTES && !has_work(self, g_get_monotonic_time()))) {
+    /* On a full disk the next transaction may find its room in the log. */
+    if (grown >= LOG_MAX_BYTES || (grown >= LOG_IDLE_BYTES && is_idle) ||
+        (grown > 0 && self->problem == ENOSPC)) {
         g_mutex_unlock(&self->mutex);
         checkpoint(self);
         g_mutex_lock(&self->mutex);

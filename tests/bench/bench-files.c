@@ -319,7 +319,7 @@ parse_options(Options *options, int argc, char **argv)
 
     g_option_context_add_main_entries(context, entries, NULL);
     if (!g_option_context_parse(context, &argc, &argv, &error) || argc != 3 ||
-        options->workers < 1 || options->size < 1 ||
+        options->workers < 1 || options->size < 0 ||
         options->size > MAX_BYTES) {
         fprintf(stderr, "bench-files KIND DIR [OPTION...]%s%s\n",
                 error != NULL ? ": " : "", error != NULL ? error->message : "");
