@@ -110,7 +110,10 @@ static void
 run_changed(CfsEffects *self, CfsEffect *effect)
 {
     if (self->client.on_changed != NULL) {
-        self->client.on_changed(self->client.data, effect->change);
+        self->client.on_changed(self->client.data, effect->changed.changes,
+                                effect->changed.origin, effect->step);
+    } else {
+        cfs_views_release(cfs_replica_views(self->replica), effect->step);
     }
 }
 
@@ -118,7 +121,9 @@ static void
 run_reloaded(CfsEffects *self, CfsEffect *effect)
 {
     if (self->client.on_reloaded != NULL) {
-        self->client.on_reloaded(self->client.data);
+        self->client.on_reloaded(self->client.data, effect->step);
+    } else {
+        cfs_views_release(cfs_replica_views(self->replica), effect->step);
     }
 }
 
@@ -378,8 +383,12 @@ void
 cfs_effects_quorum(CfsEffects *self, gboolean quorate)
 {
     CfsEvent event = {.kind = CFS_EVENT_QUORUM, .quorate = quorate};
+    gboolean was_quorate = cfs_replica_is_quorate(self->replica);
 
     dispatch(self, &event);
+    if (quorate != was_quorate && self->client.on_quorum != NULL) {
+        self->client.on_quorum(self->client.data);
+    }
 }
 
 void
