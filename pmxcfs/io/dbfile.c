@@ -14,6 +14,8 @@
 #include "common/files.h"
 #include "pmxcfs/core/core-error.h"
 
+/* Inodes between two stretches of a damaged file. */
+#define MAX_PROBES 1000000
 #define COLUMNS "inode, parent, version, writer, mtime, type, name, data"
 
 const char cfs_dbfile_schema[] =
@@ -174,21 +176,36 @@ read_all(sqlite3 *db, GPtrArray *rows, GError **error)
     return code == SQLITE_DONE || cfs_dbfile_error(db, "reading rows: ", error);
 }
 
-/* Adds the inodes that can be listed in this order. */
-static void
+/* Adds the inodes that can be listed in this order. Returns the last. */
+static gint64
 list_inodes(sqlite3 *db, const char *sql, GHashTable *inodes)
 {
     g_autoptr(Query) query = prepare(db, sql, NULL);
+    gint64 inode = 0;
 
     while (query != NULL && sqlite3_step(query) == SQLITE_ROW) {
-        gint64 inode = sqlite3_column_int64(query, 0);
-
+        inode = sqlite3_column_int64(query, 0);
         g_hash_table_add(inodes, g_memdup2(&inode, sizeof(inode)));
     }
+    return inode;
 }
 
-/* What a damaged file still gives: from both ends up to the damage, row by
- * row. */
+static gboolean
+salvage_row(Query *query, gint64 inode, GPtrArray *rows)
+{
+    gboolean is_there;
+
+    sqlite3_bind_int64(query, 1, inode);
+    is_there = sqlite3_step(query) == SQLITE_ROW;
+    if (is_there) {
+        g_ptr_array_add(rows, read_row(query));
+    }
+    (void)sqlite3_reset(query);
+    return is_there;
+}
+
+/* What a damaged file still gives: from both ends up to the damage, and what
+ * can be reached between by its number. */
 static void
 salvage(sqlite3 *db, GPtrArray *rows, GPtrArray *problems)
 {
@@ -196,24 +213,30 @@ salvage(sqlite3 *db, GPtrArray *rows, GPtrArray *problems)
         g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
     g_autoptr(Query) query =
         prepare(db, "SELECT " COLUMNS " FROM tree WHERE inode = ?1", NULL);
+    gint64 low =
+        list_inodes(db, "SELECT inode FROM tree ORDER BY inode", inodes);
+    gint64 high =
+        list_inodes(db, "SELECT inode FROM tree ORDER BY inode DESC", inodes);
     GHashTableIter iter;
     gpointer inode;
 
-    list_inodes(db, "SELECT inode FROM tree ORDER BY inode", inodes);
-    list_inodes(db, "SELECT inode FROM tree ORDER BY inode DESC", inodes);
+    if (query == NULL) {
+        return;
+    }
     g_hash_table_iter_init(&iter, inodes);
-    while (query != NULL && g_hash_table_iter_next(&iter, &inode, NULL)) {
-        sqlite3_bind_int64(query, 1, *(gint64 *)inode);
-        if (sqlite3_step(query) == SQLITE_ROW) {
-            g_ptr_array_add(rows, read_row(query));
-        } else {
+    while (g_hash_table_iter_next(&iter, &inode, NULL)) {
+        if (!salvage_row(query, *(gint64 *)inode, rows)) {
             g_ptr_array_add(
                 problems,
                 g_strdup_printf("lost: the row of inode %016" G_GINT64_MODIFIER
-                                "X cannot be read: %s",
-                                *(guint64 *)inode, sqlite3_errmsg(db)));
+                                "X cannot be read",
+                                *(guint64 *)inode));
         }
-        (void)sqlite3_reset(query);
+    }
+    for (gint64 i = low; i < high && i - low < MAX_PROBES; i++) {
+        if (!g_hash_table_contains(inodes, &i)) {
+            (void)salvage_row(query, i, rows);
+        }
     }
 }
 
@@ -305,7 +328,10 @@ fill(const char *path, GPtrArray *entries, GError **error)
         (sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE | SQLITE_OPEN_NOMUTEX,
                          NULL) == SQLITE_OK ||
          cfs_dbfile_error(db, "", error)) &&
-        execute(db, "PRAGMA synchronous=FULL; BEGIN IMMEDIATE", error) &&
+        execute(db,
+                "PRAGMA page_size=" CFS_DBFILE_PAGE_BYTES
+                "; PRAGMA synchronous=FULL; BEGIN IMMEDIATE",
+                error) &&
         execute(db, cfs_dbfile_schema, error) &&
         insert_all(db, entries, error) && execute(db, "COMMIT", error);
 

@@ -23,6 +23,9 @@
 
 /* The only table, to the letter as the reference makes it. */
 extern const char cfs_dbfile_schema[];
+/* Each change writes whole pages, that of the version record among them: the
+ * smaller they are, the less goes to the disk. Only a new database takes it. */
+#define CFS_DBFILE_PAGE_BYTES "512"
 
 /* Sets @error from what @db said last, with CONTENT where the file is to
  * blame. Returns FALSE. */

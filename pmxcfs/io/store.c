@@ -22,6 +22,11 @@
 #define LOOK_US G_USEC_PER_SEC
 #define CLOSE_PATIENCE_US (5 * G_USEC_PER_SEC)
 
+/* The log is brought into the database when it has grown by this much and
+ * nobody waits; at the latest by that much. */
+#define LOG_IDLE_BYTES (4u << 20)
+#define LOG_MAX_BYTES (16u << 20)
+
 typedef enum {
     STATEMENT_BEGIN,
     STATEMENT_COMMIT,
@@ -68,6 +73,11 @@ struct CfsStore {
     sqlite3_stmt *statements[N_STATEMENTS];
     FileId file_id;
     FileId log_id;
+    guint page_bytes;
+    /* In pages; the thread's. */
+    guint log_size;
+    guint log_checkpointed; /* up to here it is in the database */
+    gboolean has_bad_checkpoint;
 
     GMainContext *context;
     CfsStoreReport report;
@@ -178,6 +188,47 @@ query_text(CfsStore *self, const char *sql, char **text, GError **error)
     return TRUE;
 }
 
+/* After each commit. */
+static int
+on_log_grown(gpointer data, sqlite3 *db, const char *name, int n_pages)
+{
+    CfsStore *self = data;
+
+    self->log_size = (guint)n_pages;
+    if (self->log_size < self->log_checkpointed) {
+        self->log_checkpointed = 0; /* it began anew */
+    }
+    return SQLITE_OK;
+}
+
+/* How the file is written; what it holds does not depend on it. */
+static gboolean
+tune(CfsStore *self, GError **error)
+{
+    static const char *const pragmas[] = {
+        "PRAGMA synchronous=NORMAL",
+        /* Removed content becomes zeros where that costs no extra page:
+         * Debian's default would write each page of a large file twice. */
+        "PRAGMA secure_delete=FAST",
+        /* In KiB: one change must not spill before it is committed. */
+        "PRAGMA cache_size=-8192",
+    };
+    g_autofree char *page_bytes = NULL;
+
+    for (guint i = 0; i < G_N_ELEMENTS(pragmas); i++) {
+        if (!query_text(self, pragmas[i], NULL, error)) {
+            return FALSE;
+        }
+    }
+    if (!query_text(self, "PRAGMA page_size", &page_bytes, error)) {
+        return FALSE;
+    }
+    self->page_bytes = (guint)g_ascii_strtoull(page_bytes, NULL, 10);
+    /* In place of SQLite's own, which checkpoints within a commit. */
+    (void)sqlite3_wal_hook(self->db, on_log_grown, self);
+    return TRUE;
+}
+
 static gboolean
 configure(CfsStore *self, GError **error)
 {
@@ -185,6 +236,10 @@ configure(CfsStore *self, GError **error)
 
     (void)sqlite3_extended_result_codes(self->db, 1);
     (void)sqlite3_busy_timeout(self->db, BUSY_TIMEOUT_MS);
+    if (!query_text(self, "PRAGMA page_size=" CFS_DBFILE_PAGE_BYTES, NULL,
+                    error)) {
+        return FALSE;
+    }
     if (!query_text(self, "PRAGMA journal_mode=WAL", &mode, error)) {
         g_prefix_error(error, "unable to set WAL mode: ");
         return FALSE;
@@ -195,10 +250,7 @@ configure(CfsStore *self, GError **error)
                     mode != NULL ? mode : "");
         return FALSE;
     }
-    /* Debian's SQLite writes zeros over each page that a file no longer needs:
-     * twice the writing, in a file that only root can read. */
-    return query_text(self, "PRAGMA secure_delete=FAST", NULL, error) &&
-           query_text(self, "PRAGMA synchronous=NORMAL", NULL, error);
+    return tune(self, error);
 }
 
 /* Leaves the log for the next opener where @keep_log, else checkpoints it. */
@@ -218,6 +270,8 @@ close_connection(CfsStore *self, gboolean keep_log)
         g_warning("closing %s: %s", self->path, sqlite3_errmsg(self->db));
     }
     self->db = NULL;
+    self->log_size = 0;
+    self->log_checkpointed = 0;
 }
 
 static void
@@ -470,6 +524,22 @@ flush_log(CfsStore *self)
         return EIO;
     }
     return 0;
+}
+
+/* A failure loses nothing: the log grows, and the next one tries again. */
+static void
+checkpoint(CfsStore *self)
+{
+    int code = sqlite3_wal_checkpoint_v2(self->db, NULL,
+                                         SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+    gboolean is_bad = code != SQLITE_OK && errno_of(self->db, code) != EBUSY;
+
+    if (is_bad && !self->has_bad_checkpoint) {
+        g_warning("the log of %s cannot be brought into it: %s", self->path,
+                  sqlite3_errmsg(self->db));
+    }
+    self->has_bad_checkpoint = is_bad;
+    self->log_checkpointed = self->log_size;
 }
 
 /* Reports ----------------------------------------------------------------- */
@@ -822,6 +892,24 @@ write_next(CfsStore *self)
     }
 }
 
+/* With the mutex held, which it gives up if it has to do something. After the
+ * report: nobody waits for this. */
+static void
+tend_log(CfsStore *self)
+{
+    guint64 grown =
+        (guint64)(self->log_size - self->log_checkpointed) * self->page_bytes;
+    gboolean is_idle = !has_work(self, g_get_monotonic_time());
+
+    /* On a full disk the next transaction may find its room in the log. */
+    if (grown >= LOG_MAX_BYTES || (grown >= LOG_IDLE_BYTES && is_idle) ||
+        (grown > 0 && self->problem == ENOSPC)) {
+        g_mutex_unlock(&self->mutex);
+        checkpoint(self);
+        g_mutex_lock(&self->mutex);
+    }
+}
+
 /* With the mutex held. */
 static gboolean
 has_rest(CfsStore *self)
@@ -867,6 +955,7 @@ write_loop(gpointer data)
         wait_for_work(self);
         if (!self->is_closing) {
             write_next(self);
+            tend_log(self);
         }
     }
     write_rest(self);
@@ -921,10 +1010,10 @@ cfs_store_submit(CfsStore *self, GPtrArray *puts, GArray *deletes)
 void
 cfs_store_commit(CfsStore *self)
 {
-    G_GNUC_UNUSED g_autoptr(GMutexLocker) lock =
-        g_mutex_locker_new(&self->mutex);
-
+    g_mutex_lock(&self->mutex);
     self->is_wanted = TRUE;
+    g_mutex_unlock(&self->mutex);
+    /* Not before: the thread would wake up only to wait for the mutex. */
     g_cond_signal(&self->wake);
 }
 

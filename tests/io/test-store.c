@@ -190,7 +190,7 @@ assert_rows(Fixture *f, const char *expected)
 static void
 test_new(Fixture *f, gconstpointer unused)
 {
-    g_autofree char *schema = NULL, *mode = NULL;
+    g_autofree char *schema = NULL, *mode = NULL, *page_size = NULL;
     struct stat st;
 
     open_store(f);
@@ -211,6 +211,55 @@ test_new(Fixture *f, gconstpointer unused)
         "  name TEXT NOT NULL,  data BLOB)\n");
     mode = query(f->path, "PRAGMA journal_mode");
     g_assert_cmpstr(mode, ==, "wal\n");
+    page_size = query(f->path, "PRAGMA page_size");
+    g_assert_cmpstr(page_size, ==, "512\n");
+}
+
+/* A database of the reference keeps its own. */
+static void
+test_page_size(Fixture *f, gconstpointer unused)
+{
+    g_autofree char *page_size = NULL;
+
+    execute(f->path, "PRAGMA page_size=4096; PRAGMA journal_mode=WAL;"
+                     "CREATE TABLE other (x); DROP TABLE other;");
+    open_store(f);
+    (void)put(f, file(2, 2, "a", "x"));
+    close_store(f);
+
+    page_size = query(f->path, "PRAGMA page_size");
+    g_assert_cmpstr(page_size, ==, "4096\n");
+    assert_rows(f, "0|0|2|1|77|8|__version__|NULL\n"
+                   "2|0|2|1|77|8|a|x\n");
+}
+
+static gsize
+file_bytes(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 ? (gsize)st.st_size : 0;
+}
+
+/* The log does not grow for ever, and nobody waits for its checkpoint. */
+static void
+test_checkpoint(Fixture *f, gconstpointer unused)
+{
+    const gsize size = 1 << 20;
+    g_autofree char *text = g_strnfill(size, 'x');
+    g_autofree char *log = g_strconcat(f->path, "-wal", NULL);
+    guint64 last = 0;
+
+    open_store(f);
+    for (guint64 version = 2; version < 40; version++) {
+        memset(text, (int)('A' + version), size);
+        last = put(f, file(2, version, "large", text));
+        cfs_store_commit(f->store);
+        WAIT_FOR(f->committed == last);
+    }
+    g_assert_cmpuint(file_bytes(f->path), >, size);
+    g_assert_cmpuint(file_bytes(log), <, 20 * size);
+    close_store(f);
 }
 
 /* What was handed over is merged; the latest row of an inode wins. */
@@ -346,7 +395,7 @@ test_load_damaged(Fixture *f, gconstpointer unused)
     rows = cfs_store_load(f->store, problems, &error);
     g_assert_no_error(error);
     g_assert_cmpuint(problems->len, >, 0);
-    g_assert_cmpuint(rows->len, >, 150);
+    g_assert_cmpuint(rows->len, >, 50);
     g_assert_cmpuint(rows->len, <, 199);
     cfs_store_abandon(f->store);
 }
@@ -437,7 +486,7 @@ test_full(Fixture *f, gconstpointer unused)
     g_autofree char *text = g_strnfill(CFS_MAX_FILE_BYTES, 'x');
 
     if (geteuid() != 0 || unshare(CLONE_NEWNS) < 0 ||
-        mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
         mount("tmpfs", f->folder, "tmpfs", 0, "size=512k") < 0) {
         g_test_skip("needs root for a small disk");
         return;
@@ -471,21 +520,12 @@ test_full(Fixture *f, gconstpointer unused)
     g_assert_cmpint(umount2(f->folder, MNT_DETACH), ==, 0);
 }
 
-static gsize
-size_of(const char *path)
-{
-    struct stat st;
-
-    g_assert_cmpint(stat(path, &st), ==, 0);
-    return (gsize)st.st_size;
-}
-
 /* What one commit adds to the log of changes. */
 static gsize
 cost_of(Fixture *f, guint64 version, const char *text, guint pieces)
 {
     g_autofree char *log = g_strconcat(f->path, "-wal", NULL);
-    gsize before = size_of(log);
+    gsize before = file_bytes(log);
     guint64 number = 0;
 
     for (guint i = 0; i < pieces; i++) {
@@ -493,7 +533,7 @@ cost_of(Fixture *f, guint64 version, const char *text, guint pieces)
     }
     cfs_store_commit(f->store);
     WAIT_FOR(f->committed == number);
-    return size_of(log) - before;
+    return file_bytes(log) - before;
 }
 
 /* spec/filesystem.md W10: a large file is not written again for each piece. */
@@ -510,8 +550,7 @@ test_cost(Fixture *f, gconstpointer unused)
     g_assert_cmpuint(cost_of(f, 1001, text, 1), <, piece + 32 * 1024);
     /* What comes while the disk is busy is written once. */
     memset(text, 'c', CFS_MAX_FILE_BYTES);
-    g_assert_cmpuint(cost_of(f, 1002, text, 8), <,
-                     CFS_MAX_FILE_BYTES + 64 * 1024);
+    g_assert_cmpuint(cost_of(f, 1002, text, 8), <, CFS_MAX_FILE_BYTES + piece);
     /* To let go of pages is cheap. */
     g_assert_cmpuint(cost_of(f, 1010, "", 1), <, 64 * 1024);
     close_store(f);
@@ -646,6 +685,8 @@ main(int argc, char **argv)
 #define ADD(name, function, data)                                              \
     g_test_add("/store/" name, Fixture, data, setup, function, teardown)
     ADD("new", test_new, NULL);
+    ADD("page-size", test_page_size, NULL);
+    ADD("checkpoint", test_checkpoint, NULL);
     ADD("load", test_load, NULL);
     ADD("load-odd-rows", test_load_odd_rows, NULL);
     ADD("load-damaged", test_load_damaged, NULL);
