@@ -53,9 +53,14 @@ static const char *const statement_sql[N_STATEMENTS] = {
     [STATEMENT_BEGIN] = "BEGIN IMMEDIATE",
     [STATEMENT_COMMIT] = "COMMIT",
     [STATEMENT_ROLLBACK] = "ROLLBACK",
-    [STATEMENT_PUT] = "REPLACE INTO tree (inode, parent, version, writer,"
+    /* Not REPLACE: an UPDATE of the same size writes only the pages that are
+     * others now, and a large file comes in pieces. */
+    [STATEMENT_PUT] = "INSERT INTO tree (inode, parent, version, writer,"
                       " mtime, type, name, data)"
-                      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
+                      " ON CONFLICT (inode) DO UPDATE SET parent = ?2,"
+                      " version = ?3, writer = ?4, mtime = ?5, type = ?6,"
+                      " name = ?7, data = ?8",
     [STATEMENT_DELETE] = "DELETE FROM tree WHERE inode = ?1",
 };
 
