@@ -17,7 +17,9 @@
 #include "common/log.h"
 #include "common/paths.h"
 #include "pmxcfs/core/core-error.h"
+#include "pmxcfs/core/corosync-text.h"
 #include "pmxcfs/core/replica.h"
+#include "pmxcfs/io/corosync-conf.h"
 #include "pmxcfs/io/effects.h"
 #include "pmxcfs/io/fuse.h"
 #include "pmxcfs/io/group.h"
@@ -27,7 +29,6 @@
 #include "pmxcfs/io/store.h"
 
 #define GROUP_NAME "www-data"
-#define TREE_COROSYNC_CONF "corosync.conf"
 #define EXIT_USAGE 1
 #define EXIT_FAILED 255
 
@@ -53,6 +54,8 @@ typedef struct {
     CfsQuorum *quorum;
     CfsMembers *members;
     CfsGroup *group;
+    gboolean is_cluster;            /* never changes while we run */
+    CfsCorosyncConf *corosync_conf; /* NULL: local mode */
 } Daemon;
 
 /* Before the fork --------------------------------------------------------- */
@@ -168,9 +171,9 @@ import_corosync_conf(CfsTree *tree, guint32 now)
         }
         return;
     }
-    if (apply_first(tree, cfs_op_new(CFS_OP_CREATE, TREE_COROSYNC_CONF), now) &&
+    if (apply_first(tree, cfs_op_new(CFS_OP_CREATE, CFS_COROSYNC_CONF), now) &&
         (g_bytes_get_size(text) == 0 ||
-         apply_first(tree, cfs_op_new_write(TREE_COROSYNC_CONF, text, 0),
+         apply_first(tree, cfs_op_new_write(CFS_COROSYNC_CONF, text, 0),
                      now))) {
         g_message("imported %s into a new database", PVE_COROSYNC_CONF);
     }
@@ -217,6 +220,55 @@ static void
 on_trace(gpointer data, GLogLevelFlags level, const char *text)
 {
     g_log("dcdb", level, "%s", text);
+}
+
+/* corosync.conf ----------------------------------------------------------- */
+
+static gboolean
+is_being_written(gpointer data, guint64 inode)
+{
+    Daemon *self = data;
+
+    return self->fuse != NULL && cfs_fuse_is_being_written(self->fuse, inode);
+}
+
+static void
+on_tree_changed(gpointer data, const CfsChange *change, gboolean is_own)
+{
+    Daemon *self = data;
+
+    if (self->corosync_conf != NULL) {
+        cfs_corosync_conf_on_changed(self->corosync_conf, change, is_own);
+    }
+}
+
+static void
+on_tree_reloaded(gpointer data)
+{
+    Daemon *self = data;
+
+    if (self->corosync_conf != NULL) {
+        cfs_corosync_conf_on_reloaded(self->corosync_conf,
+                                      cfs_replica_tree(self->replica));
+    }
+}
+
+static void
+choose_mode(Daemon *self)
+{
+    CfsTree *tree = cfs_replica_tree(self->replica);
+    const CfsEffectsWatcher watcher = {.on_changed = on_tree_changed,
+                                       .on_reloaded = on_tree_reloaded,
+                                       .data = self};
+
+    self->is_cluster = !self->options.is_local &&
+                       cfs_tree_lookup(tree, CFS_COROSYNC_CONF) != NULL;
+    if (self->is_cluster) {
+        self->corosync_conf =
+            cfs_corosync_conf_new(self->node_name, is_being_written, self);
+        cfs_corosync_conf_start(self->corosync_conf, tree);
+    }
+    cfs_effects_set_watcher(self->effects, &watcher);
 }
 
 static gboolean
@@ -352,11 +404,8 @@ join_cluster(Daemon *self)
                                      .confchg = on_confchg,
                                      .message = on_message,
                                      .data = self};
-    gboolean is_cluster = !self->options.is_local &&
-                          cfs_tree_lookup(cfs_replica_tree(self->replica),
-                                          TREE_COROSYNC_CONF) != NULL;
 
-    if (is_cluster) {
+    if (self->is_cluster) {
         warn_of_hosts(self);
         self->quorum = cfs_quorum_new(on_quorum, self);
         self->members = cfs_members_new(on_members, self);
@@ -420,6 +469,7 @@ start(Daemon *self, GError **error)
     if (self->options.is_foreground && !cfs_process_write_pid(error)) {
         return FALSE;
     }
+    choose_mode(self);
     self->fuse = cfs_fuse_new(self->effects, self->group_id, &handler, error);
     if (self->fuse == NULL ||
         !cfs_fuse_start(self->fuse, PVE_MOUNT_DIR, error)) {
@@ -440,7 +490,9 @@ stop(Daemon *self)
     }
     if (self->effects != NULL) {
         cfs_effects_set_group(self->effects, NULL);
+        cfs_effects_set_watcher(self->effects, NULL);
     }
+    g_clear_pointer(&self->corosync_conf, cfs_corosync_conf_free);
     g_clear_pointer(&self->group, cfs_group_free);
     g_clear_pointer(&self->members, cfs_members_free);
     g_clear_pointer(&self->quorum, cfs_quorum_free);

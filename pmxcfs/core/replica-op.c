@@ -35,14 +35,20 @@ store_changes(CfsReplica *self, GPtrArray *changes)
 }
 
 static void
-announce_changes(CfsReplica *self, const CfsOp *op, GPtrArray *changes)
+announce_changes(CfsReplica *self,
+                 const CfsOp *op,
+                 GPtrArray *changes,
+                 gboolean is_own)
 {
     cfs_views_on_changes(self->views, op, changes);
     while (changes->len > 0) {
         CfsChange *change = g_ptr_array_steal_index(changes, 0);
+        CfsEffect *effect;
 
         cfs_dirlock_on_change(self->locks, change, self->event->clock_ms);
-        cfs_replica_emit(self, CFS_EFFECT_CHANGED)->change = change;
+        effect = cfs_replica_emit(self, CFS_EFFECT_CHANGED);
+        effect->change = change;
+        effect->is_own = is_own;
     }
 }
 
@@ -105,7 +111,7 @@ cfs_replica_apply_op(CfsReplica *self,
         made =
             verdict == 0 && makes_entry(op) ? cfs_entry_ref(last->after) : NULL;
         store_changes(self, changes);
-        announce_changes(self, op, changes);
+        announce_changes(self, op, changes, own);
     }
     if (op->kind == CFS_OP_UNLOCK_REQUEST) {
         answer_unlock_request(self, op);

@@ -93,6 +93,7 @@ typedef struct {
         gboolean stored; /* TRUE: wait until every STORE before it is done */
     } reply;             /* REPLY */
     CfsChange *change;   /* CHANGED */
+    gboolean is_own;     /* CHANGED: it was asked for on this node */
     guint delay_ms;      /* LEAVE; G_MAXUINT: never connect again */
 } CfsEffect;
 

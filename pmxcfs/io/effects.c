@@ -25,6 +25,7 @@ struct CfsEffects {
     CfsStore *store;
     CfsGroup *group;
     CfsEffectsClient client;
+    CfsEffectsWatcher watcher;
     guint tick;
 
     GQueue queue; /* of CfsEffect */
@@ -103,6 +104,10 @@ run_reply(CfsEffects *self, CfsEffect *effect)
 static void
 run_changed(CfsEffects *self, CfsEffect *effect)
 {
+    if (self->watcher.on_changed != NULL) {
+        self->watcher.on_changed(self->watcher.data, effect->change,
+                                 effect->is_own);
+    }
     if (self->client.on_changed != NULL) {
         self->client.on_changed(self->client.data, effect->change);
     }
@@ -111,6 +116,9 @@ run_changed(CfsEffects *self, CfsEffect *effect)
 static void
 run_reloaded(CfsEffects *self, CfsEffect *effect)
 {
+    if (self->watcher.on_reloaded != NULL) {
+        self->watcher.on_reloaded(self->watcher.data);
+    }
     if (self->client.on_reloaded != NULL) {
         self->client.on_reloaded(self->client.data);
     }
@@ -388,6 +396,12 @@ void
 cfs_effects_set_client(CfsEffects *self, const CfsEffectsClient *client)
 {
     self->client = client != NULL ? *client : (CfsEffectsClient){0};
+}
+
+void
+cfs_effects_set_watcher(CfsEffects *self, const CfsEffectsWatcher *watcher)
+{
+    self->watcher = watcher != NULL ? *watcher : (CfsEffectsWatcher){0};
 }
 
 CfsEffects *

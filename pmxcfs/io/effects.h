@@ -31,6 +31,14 @@ typedef struct {
     gpointer data;
 } CfsEffectsClient;
 
+/* Who also wants to know what changes; before the client hears of it. */
+typedef struct {
+    /* @is_own: it was asked for on this node. */
+    void (*on_changed)(gpointer data, const CfsChange *change, gboolean is_own);
+    void (*on_reloaded)(gpointer data);
+    gpointer data;
+} CfsEffectsWatcher;
+
 /* Borrows all; the store is not yet started. Ticks from here on. */
 CfsEffects *cfs_effects_new(CfsReplica *replica);
 void cfs_effects_free(CfsEffects *self);
@@ -40,6 +48,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(CfsEffects, cfs_effects_free)
 void cfs_effects_set_store(CfsEffects *self, CfsStore *store);
 void cfs_effects_set_group(CfsEffects *self, CfsGroup *group);
 void cfs_effects_set_client(CfsEffects *self, const CfsEffectsClient *client);
+void cfs_effects_set_watcher(CfsEffects *self,
+                             const CfsEffectsWatcher *watcher);
 
 /* Between them events make one bundle. They nest. */
 void cfs_effects_begin(CfsEffects *self);

@@ -71,6 +71,7 @@ typedef struct {
 /* An open file or directory. */
 typedef struct {
     Node node;
+    gboolean is_writer; /* opened for writing */
     CfsInode *record;   /* NULL: a virtual file */
     char *text;         /* of a virtual file, as it was at open */
     GPtrArray *listing; /* of Item; NULL: not read yet */
@@ -214,6 +215,7 @@ handle_new(CfsFuse *self, struct fuse_file_info *info)
 {
     Handle *handle = g_new0(Handle, 1);
 
+    handle->is_writer = (info->flags & O_ACCMODE) != O_RDONLY;
     g_hash_table_add(self->handles, handle);
     info->fh = (guintptr)handle;
     /* Other nodes change files too: the kernel keeps no copy of content. */
@@ -1564,6 +1566,24 @@ cfs_fuse_start(CfsFuse *self, const char *path, GError **error)
     self->watch = g_source_attach(source, NULL);
     g_source_unref(source);
     return TRUE;
+}
+
+gboolean
+cfs_fuse_is_being_written(CfsFuse *self, guint64 inode)
+{
+    GHashTableIter iter;
+    gpointer value;
+
+    g_hash_table_iter_init(&iter, self->handles);
+    while (g_hash_table_iter_next(&iter, &value, NULL)) {
+        const Handle *handle = value;
+
+        if (handle->is_writer && !handle->node.is_view &&
+            handle->node.inode == inode) {
+            return TRUE;
+        }
+    }
+    return FALSE;
 }
 
 static void
