@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
+#include <syslog.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -271,6 +272,20 @@ choose_mode(Daemon *self)
     cfs_effects_set_watcher(self->effects, &watcher);
 }
 
+/* Its first entry, as uid 1. */
+static void
+start_clusterlog(CfsViews *views)
+{
+    const CfsClogEntry entry = {.time = (guint32)time(NULL),
+                                .pid = (guint32)getpid(),
+                                .priority = LOG_INFO,
+                                .user = "root",
+                                .tag = "cluster",
+                                .message = "starting cluster log"};
+
+    g_bytes_unref(cfs_clog_add(cfs_views_clog(views), &entry));
+}
+
 static gboolean
 open_database(Daemon *self, GError **error)
 {
@@ -287,6 +302,7 @@ open_database(Daemon *self, GError **error)
     self->replica = cfs_replica_new(
         tree, cfs_views_new(self->node_name, (guint32)time(NULL)));
     cfs_replica_set_trace(self->replica, on_trace, NULL);
+    start_clusterlog(cfs_replica_views(self->replica));
     self->effects = cfs_effects_new(self->replica);
     cfs_effects_set_store(self->effects, self->store);
     return cfs_store_start(self->store, cfs_effects_stored, self->effects,

@@ -709,8 +709,11 @@ set_size(CfsFuse *self, Parked *parked, const Node *node, off_t size)
     int verdict;
 
     if (node->is_view) {
-        verdict = EIO;
-    } else if (size < 0 || (guint64)size > CFS_MAX_FILE_BYTES) {
+        finish_attributes(self, parked, cfs_views_truncate(node->view), NULL);
+        parked_free(parked);
+        return;
+    }
+    if (size < 0 || (guint64)size > CFS_MAX_FILE_BYTES) {
         verdict = EFBIG; /* before it is cut to 32 bits */
     } else {
         verdict = find_path(self, node, handle_of(&parked->info), &path);
@@ -1131,6 +1134,26 @@ check_write(off_t offset, gsize *size)
 }
 
 static void
+write_view(CfsFuse *self,
+           fuse_req_t req,
+           const Handle *handle,
+           const char *bytes,
+           gsize size,
+           off_t offset)
+{
+    int taken = offset < 0 ? -EIO
+                           : cfs_views_write(cfs_replica_views(self->replica),
+                                             handle->node.view, bytes, size,
+                                             (guint64)offset);
+
+    if (taken < 0) {
+        reply_verdict(req, -taken);
+    } else {
+        (void)fuse_reply_write(req, (gsize)taken);
+    }
+}
+
+static void
 op_write(fuse_req_t req,
          fuse_ino_t ino,
          const char *bytes,
@@ -1146,8 +1169,12 @@ op_write(fuse_req_t req,
     Parked *parked;
     int verdict;
 
-    if (handle == NULL || handle->record == NULL) {
-        reply_verdict(req, EIO); /* a virtual file */
+    if (handle == NULL) {
+        reply_verdict(req, EBADF);
+        return;
+    }
+    if (handle->node.is_view) {
+        write_view(self, req, handle, bytes, size, offset);
         return;
     }
     verdict = find_path(self, &handle->node, handle, &path);
