@@ -35,6 +35,13 @@ cfs_dirlock_free(CfsDirlock *self)
     g_free(self);
 }
 
+gboolean
+cfs_dirlock_is_lock(const char *path)
+{
+    return g_str_has_prefix(path, LOCK_DIR "/") &&
+           strchr(path + strlen(LOCK_DIR "/"), '/') == NULL;
+}
+
 /* Returns: (borrowed) the lock, its time begun now when it is not the one we
  * know. */
 static Lock *
@@ -92,7 +99,7 @@ cfs_dirlock_on_change(CfsDirlock *self,
     if (change->after == NULL) {
         g_hash_table_remove(self->locks, path);
     } else if (cfs_entry_is_directory(change->after) &&
-               strchr(path + strlen(LOCK_DIR "/"), '/') == NULL) {
+               cfs_dirlock_is_lock(path)) {
         watch(self->locks, g_hash_table_lookup(self->locks, path), path,
               change->after, clock_ms);
     }

@@ -17,12 +17,17 @@
 #include <glib.h>
 
 #define CFS_LOCK_TIMEOUT_MS 120000
+/* A renewal may carry a time this much after the renewer's own. */
+#define CFS_LOCK_MAX_AHEAD_S 60u
 
 typedef struct CfsDirlock CfsDirlock;
 
 CfsDirlock *cfs_dirlock_new(void);
 void cfs_dirlock_free(CfsDirlock *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CfsDirlock, cfs_dirlock_free)
+
+/* A direct child of priv/lock: a directory there is a lock. */
+gboolean cfs_dirlock_is_lock(const char *path);
 
 /* Looks at every lock of the tree: new or changed ones start their time now,
  * unchanged ones keep theirs, others are forgotten. */

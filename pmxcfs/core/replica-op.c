@@ -232,6 +232,17 @@ send_unlock_request(CfsReplica *self, const CfsOp *op)
     cfs_replica_send_op(self, request, 0);
 }
 
+/* With a time far ahead nobody could renew the lock before then. */
+static gboolean
+is_renewal_from_the_future(CfsReplica *self, const CfsOp *op)
+{
+    const CfsEntry *entry = cfs_tree_lookup(self->tree, op->path);
+
+    return cfs_dirlock_is_lock(op->path) && entry != NULL &&
+           cfs_entry_is_directory(entry) &&
+           op->offset > (guint64)self->event->time_s + CFS_LOCK_MAX_AHEAD_S;
+}
+
 /* Takes nothing; may rewrite @op. */
 static void
 submit(CfsReplica *self, guint64 id, CfsOp *op)
@@ -239,6 +250,10 @@ submit(CfsReplica *self, guint64 id, CfsOp *op)
     gboolean done = FALSE;
     int verdict = cfs_access_check_send(self->tree, op, &done);
 
+    if (verdict == 0 && op->kind == CFS_OP_MTIME &&
+        is_renewal_from_the_future(self, op)) {
+        verdict = EACCES;
+    }
     if (verdict != 0 || done) {
         cfs_replica_reply(self, id, verdict);
         return;

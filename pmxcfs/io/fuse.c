@@ -850,9 +850,6 @@ remove_entry(fuse_req_t req,
         verdict = ENOENT;
     } else if (verdict == 0 && cfs_entry_is_directory(entry) != is_directory) {
         verdict = is_directory ? ENOTDIR : EISDIR;
-    } else if (verdict == 0 && is_directory &&
-               !cfs_tree_is_empty(tree_of(self), entry->inode)) {
-        verdict = ENOTEMPTY;
     }
     if (verdict != 0) {
         reply_verdict(req, verdict);

@@ -611,6 +611,7 @@ def outside_readers_do_no_harm():
     assert (PVE / "reader").read_bytes() == b"2"
 
 
+# row: 1.1/signals
 @test
 def a_clean_stop_leaves_one_file():
     busy = os.open(PVE / "reader", os.O_RDONLY)
@@ -635,6 +636,7 @@ def a_clean_stop_leaves_one_file():
     assert (PVE / "reader").read_bytes() == b"2"
 
 
+# row: 1.1/started
 @test
 def in_the_background():
     daemon.stop()
@@ -651,6 +653,8 @@ def in_the_background():
     daemon.start("-l")
 
 
+# row: 1.1/unknown-option, row: 1.1/extra-argument, row: 1.1/lock-busy
+# row: 1.1/database-unusable
 @test
 def what_keeps_it_from_starting():
     def attempt(*options):
@@ -685,6 +689,7 @@ def what_keeps_it_from_starting():
     assert (PVE / "reader").read_bytes() == b"2"
 
 
+# row: 1.1/mount-point-not-empty
 @test
 def a_new_cluster_imports_its_configuration():
     daemon.stop()

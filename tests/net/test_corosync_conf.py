@@ -56,6 +56,7 @@ def wait_logged(node, start, text, timeout_s=15):
              lambda: str(node.fail(f"nothing of '{text}' is logged", SYSLOG)))
 
 
+# row: 11/greater, row: 11/reload-at-origin
 def test_a_new_version_reaches_all(cluster):
     starts = {node: log_size(node) for node in cluster.nodes}
     text = raised(cluster["n1"].read(CONF))
@@ -78,6 +79,7 @@ def test_a_new_version_reaches_all(cluster):
     cluster.wait_quorate()
 
 
+# row: 11/partial-writes
 def test_partial_writes_are_not_taken_over(cluster):
     """An editor that writes line by line, in place."""
     n1, n2, n3 = cluster.nodes
@@ -154,6 +156,7 @@ def test_without_this_node_it_is_refused(cluster):
              "corosync does not read it")
 
 
+# row: 11/start, row: 11/transfer, row: 11/lower, row: 11/host-file-missing
 def test_at_start_and_after_a_transfer(cluster):
     """A node that was away gets it: from its peers, or from its database."""
     n1, _, n3 = cluster.nodes
@@ -181,6 +184,7 @@ def test_at_start_and_after_a_transfer(cluster):
     n3.write(HOST, text)
 
 
+# row: 11/deleted, row: 11/identical
 def test_deleting_and_touching_it_change_nothing(cluster):
     n1 = cluster["n1"]
     text = n1.read(CONF)

@@ -125,6 +125,7 @@ judge(const char *text, const char *host, gboolean expect_error)
     return verdict;
 }
 
+/* row: 11/empty, row: 11/no-version */
 static void
 test_judge(void)
 {
