@@ -24,6 +24,7 @@
 #include "pmxcfs/io/effects.h"
 #include "pmxcfs/io/fuse.h"
 #include "pmxcfs/io/group.h"
+#include "pmxcfs/io/lock-timers.h"
 #include "pmxcfs/io/members.h"
 #include "pmxcfs/io/process.h"
 #include "pmxcfs/io/quorum.h"
@@ -51,6 +52,7 @@ typedef struct {
     CfsStore *store;
     CfsReplica *replica;
     CfsEffects *effects;
+    CfsLockTimers *lock_timers;
     CfsFuse *fuse;
     CfsQuorum *quorum;
     CfsMembers *members;
@@ -303,6 +305,7 @@ open_database(Daemon *self, GError **error)
         tree, cfs_views_new(self->node_name, (guint32)time(NULL)));
     cfs_replica_set_trace(self->replica, on_trace, NULL);
     start_clusterlog(cfs_replica_views(self->replica));
+    self->lock_timers = cfs_lock_timers_new(self->replica);
     self->effects = cfs_effects_new(self->replica);
     cfs_effects_set_store(self->effects, self->store);
     return cfs_store_start(self->store, cfs_effects_stored, self->effects,
@@ -515,6 +518,7 @@ stop(Daemon *self)
     if (self->store != NULL && !cfs_store_close(self->store)) {
         self->has_failed = TRUE;
     }
+    g_clear_pointer(&self->lock_timers, cfs_lock_timers_free);
     g_clear_pointer(&self->fuse, cfs_fuse_free);
     g_clear_pointer(&self->effects, cfs_effects_free);
     g_clear_pointer(&self->replica, cfs_replica_free);

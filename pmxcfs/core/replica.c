@@ -242,6 +242,7 @@ cfs_replica_forget_group(CfsReplica *self)
     clear_queue(&self->early, cfs_replica_queued_free);
     clear_queue(&self->late, cfs_replica_queued_free);
     g_hash_table_remove_all(self->updates);
+    cfs_dirlock_forget_expected(self->locks);
     cfs_sync_set_members(self->sync, NULL, 0);
 }
 
@@ -509,6 +510,18 @@ gboolean
 cfs_replica_is_quorate(CfsReplica *self)
 {
     return self->quorate;
+}
+
+char *
+cfs_replica_save_locks(CfsReplica *self)
+{
+    return cfs_dirlock_save(self->locks);
+}
+
+void
+cfs_replica_restore_locks(CfsReplica *self, const char *text, gint64 clock_ms)
+{
+    cfs_dirlock_restore(self->locks, text, clock_ms);
 }
 
 const char *

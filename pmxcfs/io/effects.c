@@ -40,10 +40,14 @@ struct CfsEffects {
     gboolean is_late; /* not durable */
 };
 
-static gint64
-now_ms(void)
+gint64
+cfs_effects_clock_ms(void)
 {
-    return g_get_monotonic_time() / 1000;
+    struct timespec now;
+
+    /* Goes on while the host sleeps, and over a restart of the daemon. */
+    (void)clock_gettime(CLOCK_BOOTTIME, &now);
+    return (gint64)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 static void
@@ -95,7 +99,7 @@ run_reply(CfsEffects *self, CfsEffect *effect)
     waiting = g_new0(Waiting, 1);
     waiting->id = effect->reply.id;
     waiting->number = self->submitted;
-    waiting->deadline_ms = now_ms() + PATIENCE_MS;
+    waiting->deadline_ms = cfs_effects_clock_ms() + PATIENCE_MS;
     waiting->verdict = effect->reply.verdict;
     waiting->entry = g_steal_pointer(&effect->reply.entry);
     g_queue_push_tail(&self->waiting, waiting);
@@ -162,7 +166,7 @@ static void
 dispatch(CfsEffects *self, CfsEvent *event)
 {
     event->time_s = (guint32)time(NULL);
-    event->clock_ms = now_ms();
+    event->clock_ms = cfs_effects_clock_ms();
     cfs_effects_begin(self);
     cfs_replica_step(self->replica, event, &self->queue);
     run_queue(self);
@@ -224,7 +228,7 @@ release_late(CfsEffects *self)
 {
     Waiting *first = g_queue_peek_head(&self->waiting);
 
-    if (first == NULL || now_ms() < first->deadline_ms) {
+    if (first == NULL || cfs_effects_clock_ms() < first->deadline_ms) {
         return;
     }
     if (!self->is_late) {

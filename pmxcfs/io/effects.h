@@ -76,4 +76,7 @@ void cfs_effects_flush(CfsEffects *self,
 gboolean cfs_effects_is_durable(CfsEffects *self);
 CfsReplica *cfs_effects_replica(CfsEffects *self);
 
+/* The clock of the events: milliseconds since this host was booted. */
+gint64 cfs_effects_clock_ms(void);
+
 #endif

@@ -71,9 +71,9 @@ class Daemon:
     def __init__(self):
         self.process = None
 
-    def start(self, *options):
+    def start(self, *options, under=()):
         with LOG.open("ab") as log:
-            self.process = subprocess.Popen([PROGRAM, "-f", *options],
+            self.process = subprocess.Popen([*under, PROGRAM, "-f", *options],
                                             stderr=log)
         wait_for(lambda: self.process.poll() is not None
                  or is_link(PVE / "local"), "mount")
@@ -806,6 +806,39 @@ def locks_are_local():
            fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(one)
     os.close(two)
+
+
+# row: 8/expiry/local-mode
+@test
+def locks_expire():
+    """Over a restart too. The time comes from a time namespace."""
+    later = ("unshare", "--time", "--boottime", "110")
+    os.makedirs(PVE / "priv/lock", exist_ok=True)
+    lock, full = PVE / "priv/lock/old", PVE / "priv/lock/full"
+    os.mkdir(lock)
+    os.mkdir(full)
+    (full / "x").touch()
+    start = time.monotonic()
+    expect("unlock", "EACCES", os.utime, lock, (0, 0))
+    daemon.stop()
+    daemon.start("-l", under=later)
+    if time.monotonic() - start < 8:
+        expect("held for 110 s", "EACCES", os.utime, lock, (0, 0))
+    daemon.end(signal.SIGKILL)
+    later = ("unshare", "--time", "--boottime", "121")
+    daemon.start("-l", under=later)
+    os.mkdir(PVE / "priv/lock/new")
+    expect("held for 121 s", "ENOENT", os.utime, lock, (0, 0))
+    assert not lock.exists()
+    os.mkdir(lock)
+    expect("a new one", "EACCES", os.utime, lock, (0, 0))
+    expect("with content", "EACCES", os.utime, full, (0, 0))
+    expect("made now", "EACCES", os.utime, PVE / "priv/lock/new", (0, 0))
+    expect("missing", "ENOENT", os.utime, PVE / "priv/lock/no", (0, 0))
+    assert full.exists() and lock.exists()
+    daemon.stop()
+    daemon.start("-l")
+    shell("rm -r priv/lock")
 
 
 def main():
