@@ -276,7 +276,11 @@ consider_guest(Daemon *self, const AgentGuest *guest, const AgentSnapshot *now)
     }
     set_report(key, memory, plan.report);
     if (plan.verb == AGENT_VERB_NONE) {
-        set_failure(key, memory, NULL);
+        /* While a file is being written the failure still stands: our own
+         * start may have written it. */
+        if (facts.settled || facts.owner == AGENT_OWNER_NONE) {
+            set_failure(key, memory, NULL);
+        }
         return;
     }
     if (!may_step(self, key, memory, plan.verb, guest->generation,

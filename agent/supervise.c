@@ -1,17 +1,20 @@
 /* pve-lxc-supervise CTID - one per running container: its LXC monitor.
  *
- *            +--> mount --> run --+--> clean up --> exit
- *            |                    |
- *     lock --+<-- prepare <-------+ reboot from inside: exec ourselves
+ *     starter: lock, prepare, claim
+ *               |
+ *               +--> mount --> run --> clean up --+--> exit
+ *               |                                 |
+ *               +<---- prepare, claim <-----------+ reboot from inside:
+ *                                                   exec ourselves
  *
  * It holds the container's run lock from before it mounts anything until
  * nothing of the run is left. Who started it may die: it has its own session,
  * no terminal and no descriptor of theirs, and liblxc moves it into
- * lxc.monitor/CTID. On descriptor 3, where there is one, it says why a start
- * failed. (spec/container-runtime.md 13.2)
+ * lxc.monitor/CTID. What it is given is in supervisor.h.
+ * (spec/container-runtime.md 13.2)
  *
  *   pve-lxc-supervise CTID              a first run
- *   pve-lxc-supervise --again FD CTID   after a reboot; FD holds the run lock
+ *   pve-lxc-supervise --again CTID      after a reboot
  *   pve-lxc-supervise --post-stop ...   as liblxc's hook: a failure there makes
  *                                       liblxc give up on a reboot
  */
@@ -27,27 +30,29 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "agent/io/cgroups.h"
-#include "agent/io/child.h"
 #include "agent/io/configs.h"
 #include "agent/io/container.h"
 #include "agent/io/lockfile.h"
 #include "agent/io/mounts.h"
-#include "agent/io/netplug.h"
 #include "agent/io/prepare.h"
+#include "agent/io/supervisor.h"
 #include "common/files.h"
 #include "common/log.h"
 #include "common/names.h"
 
-#define SELF PVE_LIBEXECDIR "/pve-lxc-supervise"
+#define SELF AGENT_SUPERVISOR
 
-enum { STATUS_FD = 3, LOCK_WAIT_MS = 30000, MAX_REASON = 4096 };
+enum {
+    STATUS_FD = AGENT_SUPERVISOR_STATUS_FD,
+    LOCK_FD = AGENT_SUPERVISOR_LOCK_FD,
+    MAX_REASON = 4096,
+};
 
 typedef struct {
     guint32 ctid;
     int status;    /* -1: nobody listens */
     int namespace; /* the host's mount namespace */
-    AgentLock *lock;
+    gint64 claimed_us;
 } Run;
 
 /* Nobody may be there to read it any more. */
@@ -67,18 +72,12 @@ report(const Run *self, const char *reason)
 }
 
 static gboolean
-clean_leftovers(guint32 ctid, GError **error)
-{
-    agent_netplug_clean(ctid);
-    return agent_cgroups_clean(ctid, error);
-}
-
-static gboolean
-mount_all(const AgentGuestConf *conf, GError **error)
+mount_all(const Run *self, const AgentGuestConf *conf, GError **error)
 {
     g_autoptr(AgentStorageCfg) cfg = agent_configs_storages();
 
-    return agent_mounts_unshare(error) && agent_mounts_attach(conf, cfg, error);
+    return agent_prepare_check_claim(self->claimed_us, error) &&
+           agent_mounts_unshare(error) && agent_mounts_attach(conf, cfg, error);
 }
 
 /* Words of init's command: liblxc would split them without minding quotes. */
@@ -131,7 +130,7 @@ clean_up(const Run *self)
 {
     g_autoptr(GError) error = NULL;
 
-    if (!clean_leftovers(self->ctid, &error)) {
+    if (!agent_prepare_clean(self->ctid, &error)) {
         g_warning("CT %u: %s", self->ctid, error->message);
     }
 }
@@ -141,11 +140,10 @@ clean_up(const Run *self)
 static void
 exec_again(const Run *self)
 {
-    g_autofree char *fd = g_strdup_printf("%d", agent_lock_fd(self->lock));
     g_autofree char *id = g_strdup_printf("%u", self->ctid);
-    char *const argv[] = {(char *)SELF, (char *)"--again", fd, id, NULL};
+    char *const argv[] = {(char *)SELF, (char *)"--again", id, NULL};
 
-    if (fcntl(agent_lock_fd(self->lock), F_SETFD, 0) < 0 ||
+    if (fcntl(LOCK_FD, F_SETFD, 0) < 0 ||
         setns(self->namespace, CLONE_NEWNS) < 0 || chdir("/") < 0) {
         g_warning("CT %u: cannot restart: %s", self->ctid, g_strerror(errno));
         return;
@@ -162,8 +160,8 @@ supervise(Run *self)
     g_auto(GStrv) words = NULL;
     AgentRunEnd end;
 
-    if (conf == NULL || !clean_leftovers(self->ctid, &error) ||
-        !init_words(conf, &words, &error) || !mount_all(conf, &error)) {
+    if (conf == NULL || !init_words(conf, &words, &error) ||
+        !mount_all(self, conf, &error)) {
         report(self, error->message);
         return 1;
     }
@@ -175,22 +173,22 @@ supervise(Run *self)
     return end == AGENT_RUN_ENDED ? 0 : 1;
 }
 
-/* The rest of a reboot: the file may have changed, or moved, meanwhile. */
+/* The file may have changed, or moved, since the last start. */
 static gboolean
-prepare_again(guint32 ctid, GError **error)
+prepare_again(Run *self, GError **error)
 {
-    g_autoptr(AgentLock) mutex = agent_lock_config(ctid, error);
+    g_autoptr(AgentLock) mutex = agent_lock_config(self->ctid, error);
 
-    return mutex != NULL && agent_prepare_start(ctid, error);
+    return mutex != NULL &&
+           agent_prepare_start(self->ctid, &self->claimed_us, error);
 }
 
 static int
-start_again(Run *self, int lock_fd)
+start_again(Run *self)
 {
     g_autoptr(GError) error = NULL;
 
-    self->lock = agent_lock_adopt(lock_fd);
-    if (!prepare_again(self->ctid, &error)) {
+    if (!prepare_again(self, &error)) {
         g_warning("CT %u stays stopped after its reboot: %s", self->ctid,
                   error->message);
         return 1;
@@ -201,21 +199,30 @@ start_again(Run *self, int lock_fd)
 static int
 start_first(Run *self)
 {
-    g_autoptr(GError) error = NULL;
+    const char *claim = g_getenv(AGENT_SUPERVISOR_CLAIM);
+
+    self->status = STATUS_FD;
+    self->claimed_us = claim != NULL ? g_ascii_strtoll(claim, NULL, 10) : 0;
+    return supervise(self);
+}
+
+/* Descriptors of our starter's, or of the run before. */
+static gboolean
+take_descriptors(Run *self, gboolean is_again)
+{
     struct stat st;
 
-    if (fstat(STATUS_FD, &st) == 0 && S_ISFIFO(st.st_mode)) {
-        self->status = STATUS_FD;
-        (void)fcntl(STATUS_FD, F_SETFD, FD_CLOEXEC);
+    if (fcntl(LOCK_FD, F_SETFD, FD_CLOEXEC) < 0 ||
+        (!is_again && (fcntl(STATUS_FD, F_SETFD, FD_CLOEXEC) < 0 ||
+                       fstat(STATUS_FD, &st) < 0 || !S_ISFIFO(st.st_mode)))) {
+        return FALSE;
     }
-    agent_child_close_fds(self->status);
-    self->lock = agent_lock_run(self->ctid, LOCK_WAIT_MS, &error);
-    if (self->lock == NULL) {
-        report(self, error->message);
-        return 1;
+    (void)close_range(LOCK_FD + 1, ~0U, 0);
+    if (is_again) {
+        (void)close(STATUS_FD);
     }
     self->namespace = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
-    return supervise(self);
+    return self->namespace >= 0;
 }
 
 /* Nothing of who started us may matter. */
@@ -238,27 +245,18 @@ settle(void)
 int
 main(int argc, char **argv)
 {
-    gboolean is_again = argc == 4 && strcmp(argv[1], "--again") == 0;
+    gboolean is_again = argc == 3 && strcmp(argv[1], "--again") == 0;
     Run self = {.status = -1, .namespace = -1};
-    guint64 fd;
 
     if (argc > 1 && strcmp(argv[1], "--post-stop") == 0) {
         return g_strcmp0(g_getenv("LXC_TARGET"), "reboot") == 0 ? 1 : 0;
     }
     pve_log_init("pve-lxc-supervise", TRUE, TRUE);
     self.ctid = argc == 2 || is_again ? pve_ctid_parse(argv[argc - 1]) : 0;
-    if (self.ctid == 0) {
-        fprintf(stderr, "usage: pve-lxc-supervise CTID\n");
+    if (self.ctid == 0 || !take_descriptors(&self, is_again)) {
+        fprintf(stderr, "pve-lxc-supervise is started by pct and the agent\n");
         return 255;
     }
     settle();
-    if (!is_again) {
-        return start_first(&self);
-    }
-    if (!g_ascii_string_to_unsigned(argv[2], 10, 3, G_MAXINT32, &fd, NULL)) {
-        return 255;
-    }
-    agent_child_close_fds((int)fd);
-    self.namespace = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
-    return start_again(&self, (int)fd);
+    return is_again ? start_again(&self) : start_first(&self);
 }

@@ -89,6 +89,23 @@ check_option(AgentGuestConf *conf,
     agent_guestconf_set(conf, key, stored);
 }
 
+/* VAR=value, without control characters except TAB. */
+static gboolean
+is_variable(const char *text)
+{
+    gsize n = 0;
+
+    while (g_ascii_isalnum(text[n]) || text[n] == '_') {
+        n++;
+    }
+    for (const char *p = text; *p != '\0'; p++) {
+        if (g_ascii_iscntrl(*p) && *p != '\t') {
+            return FALSE;
+        }
+    }
+    return n > 0 && text[n] == '=';
+}
+
 static AgentGuestConf *
 build(const PctArgs *args, const char *storage, GPtrArray *problems)
 {
@@ -103,7 +120,10 @@ build(const PctArgs *args, const char *storage, GPtrArray *problems)
             check_option(conf, key, value, storage, problems);
         }
     }
-    if (env != NULL) {
+    if (env != NULL && !is_variable(env)) {
+        g_ptr_array_add(
+            problems, g_strdup("env: value does not match the regex pattern"));
+    } else if (env != NULL) {
         agent_guestconf_add_env(conf, env);
     }
     return conf;
@@ -115,6 +135,12 @@ read_words(const PctArgs *args, AgentCreate *what, GPtrArray *problems)
 {
     const char *id = args->words->len > 1 ? args->words->pdata[0] : "next";
 
+    /* An id alone: the template was forgotten. */
+    if (args->words->len == 1 && pve_ctid_parse(args->words->pdata[0]) != 0) {
+        g_ptr_array_add(problems, g_strdup("ostemplate: property is missing "
+                                           "and it is not optional"));
+        return FALSE;
+    }
     what->ostemplate = args->words->pdata[args->words->len - 1];
     what->ctid = strcmp(id, "next") == 0 ? 0 : pve_ctid_parse(id);
     if (what->ctid == 0 && strcmp(id, "next") != 0) {

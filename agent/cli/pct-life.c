@@ -1,8 +1,9 @@
-/* pct start, stop, shutdown, exec, destroy. */
+/* pct start, stop, shutdown, exec, destroy, unlock. */
 #include "config.h"
 
 #include <stdio.h>
 #include <string.h>
+#include <syslog.h>
 
 #include "agent/cli/pct.h"
 #include "agent/io/configs.h"
@@ -242,6 +243,18 @@ static const PctOption destroy_options[] = {
 static const PctCommand destroy_command = {
     "destroy", "pct destroy <vmid> [OPTIONS]", destroy_options, 1, 1};
 
+/* A lock outlives the command that set it, when that was killed. */
+static void
+hint_at_unlock(guint32 ctid, const GError *error)
+{
+    if (g_error_matches(error, AGENT_OPS_ERROR, AGENT_OPS_ERROR_LOCKED)) {
+        fprintf(stderr,
+                "If the command that set the lock is dead: 'pct unlock %u', "
+                "then 'pct destroy %u'.\n",
+                ctid, ctid);
+    }
+}
+
 int
 pct_destroy(int argc, char **argv)
 {
@@ -261,7 +274,37 @@ pct_destroy(int argc, char **argv)
     }
     if (!agent_ops_destroy(ctid, pct_args_get_bool(&args, "force", FALSE),
                            &error)) {
+        int status = pct_fail(error);
+
+        hint_at_unlock(ctid, error);
+        return status;
+    }
+    return 0;
+}
+
+/* --- unlock --- */
+
+static const PctOption unlock_options[] = {{NULL}};
+static const PctCommand unlock_command = {"unlock", "pct unlock <vmid>",
+                                          unlock_options, 1, 1};
+
+int
+pct_unlock(int argc, char **argv)
+{
+    g_auto(PctArgs) args = {0};
+    g_autoptr(GError) error = NULL;
+    guint32 ctid;
+
+    if (!pct_args_parse(&args, &unlock_command, argc, argv)) {
+        return PCT_EXIT_FAILED;
+    }
+    ctid = pct_target(&unlock_command, &args, argc, argv);
+    if (ctid == 0) {
+        return PCT_EXIT_FAILED;
+    }
+    if (!agent_ops_unlock(ctid, &error)) {
         return pct_fail(error);
     }
+    syslog(LOG_INFO, "executed 'pct unlock %u'", ctid);
     return 0;
 }

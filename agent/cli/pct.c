@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "agent/core/observe.h"
@@ -144,6 +145,8 @@ static const PveSubcommand commands[] = {
      "Run a command in the container.", pct_exec},
     {"status", "<vmid> [OPTIONS]", "Show whether the container runs.",
      pct_status},
+    {"unlock", "<vmid>", "Remove the lock that an interrupted command left.",
+     pct_unlock},
     {NULL}};
 
 int
@@ -155,6 +158,7 @@ main(int argc, char **argv)
         fprintf(stderr, "please run as root\n");
         return PCT_EXIT_FAILED;
     }
+    (void)umask(022);
     (void)g_setenv("PATH", "/sbin:/bin:/usr/sbin:/usr/bin", TRUE);
     return pve_subcommand_main("pct", commands, argc, argv);
 }

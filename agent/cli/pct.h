@@ -32,5 +32,6 @@ int pct_shutdown(int argc, char **argv);
 int pct_exec(int argc, char **argv);
 int pct_create(int argc, char **argv);
 int pct_destroy(int argc, char **argv);
+int pct_unlock(int argc, char **argv);
 
 #endif

@@ -179,12 +179,26 @@ agent_storage_id_is_valid(const char *text, gsize length)
     return TRUE;
 }
 
+/* It is written into lists and lines: nothing in it may end one. */
+static gboolean
+fits_list(const char *value)
+{
+    gsize n = strlen(value);
+
+    for (gsize i = 0; i < n; i++) {
+        if ((guchar)value[i] < 32 || value[i] == 127 || value[i] == ',') {
+            return FALSE;
+        }
+    }
+    return n > 0 && value[0] != ' ' && value[n - 1] != ' ';
+}
+
 char *
 agent_format_volume_id(const char *value)
 {
     const char *colon = strchr(value, ':');
 
-    if (colon == NULL || colon[1] == '\0' ||
+    if (colon == NULL || colon[1] == '\0' || !fits_list(value) ||
         !agent_storage_id_is_valid(value, (gsize)(colon - value))) {
         return g_strdup_printf("unable to parse volume ID '%s'", value);
     }

@@ -2,6 +2,7 @@
 
 #include "agent/core/guestconf.h"
 
+#include "agent/core/formats.h"
 #include "agent/core/guestopts.h"
 #include "common/names.h"
 
@@ -959,7 +960,11 @@ collect_volume(GHashTable *ids, const char *key, const char *value)
     g_autoptr(AgentMount) mount = NULL;
 
     if (is_unused) {
-        g_hash_table_add(ids, g_strdup(value));
+        g_autofree char *message = agent_format_volume_id(value);
+
+        if (message == NULL) {
+            g_hash_table_add(ids, g_strdup(value));
+        }
         return;
     }
     if (strcmp(key, "rootfs") != 0 &&

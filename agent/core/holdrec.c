@@ -2,6 +2,8 @@
 
 #include "agent/core/holdrec.h"
 
+#include "common/names.h"
+
 #include <string.h>
 
 G_DEFINE_QUARK(agent - holdrec - error - quark, agent_holdrec_error)
@@ -71,23 +73,41 @@ parse_ran(AgentHoldRec *self, const char *value)
     return parse_flag(value, &self->ran);
 }
 
+/* Returns: (owned) the volume ids of a list, or NULL. */
+static char **
+split_volumes(const char *value)
+{
+    g_auto(GStrv) ids = g_strsplit(value, ",", -1);
+
+    for (char **id = ids; *id != NULL; id++) {
+        if (strchr(g_strstrip(*id), ':') == NULL || **id == ':') {
+            return NULL;
+        }
+    }
+    return g_steal_pointer(&ids);
+}
+
 static gboolean
 parse_volumes(AgentHoldRec *self, const char *value)
 {
-    g_auto(GStrv) ids = NULL;
+    g_auto(GStrv) ids =
+        *value != '\0' ? split_volumes(value) : g_new0(char *, 1);
 
-    if (*value == '\0') {
-        self->volumes = g_new0(char *, 1);
-        return TRUE;
+    if (ids != NULL) {
+        agent_holdrec_set_volumes(self, (const char *const *)ids);
     }
-    ids = g_strsplit(value, ",", -1);
-    for (char **id = ids; *id != NULL; id++) {
-        if (strchr(*id, ':') == NULL || **id == ':') {
-            return FALSE;
-        }
+    return ids != NULL;
+}
+
+static gboolean
+parse_making(AgentHoldRec *self, const char *value)
+{
+    g_auto(GStrv) ids = split_volumes(value);
+
+    if (ids != NULL) {
+        agent_holdrec_set_making(self, (const char *const *)ids);
     }
-    agent_holdrec_set_volumes(self, (const char *const *)ids);
-    return TRUE;
+    return ids != NULL;
 }
 
 static gboolean
@@ -107,6 +127,16 @@ parse_transfer(AgentHoldRec *self, const char *value)
         return FALSE;
     }
     self->transfer = g_strdup(value);
+    return TRUE;
+}
+
+static gboolean
+parse_from(AgentHoldRec *self, const char *value)
+{
+    if (!pve_name_is_node(value)) {
+        return FALSE;
+    }
+    self->from = g_strdup(value);
     return TRUE;
 }
 
@@ -132,8 +162,9 @@ parse_adopting(AgentHoldRec *self, const char *value)
 static const Field fields[] = {
     {"boot-id", parse_boot_id},   {"ran", parse_ran},
     {"volumes", parse_volumes},   {"digest", parse_digest},
-    {"transfer", parse_transfer}, {"request", parse_request},
-    {"resume", parse_resume},     {"adopting", parse_adopting},
+    {"transfer", parse_transfer}, {"from", parse_from},
+    {"request", parse_request},   {"resume", parse_resume},
+    {"adopting", parse_adopting}, {"making", parse_making},
 };
 
 AgentHoldRec *
@@ -156,7 +187,9 @@ agent_holdrec_free(AgentHoldRec *self)
     g_strfreev(self->volumes);
     g_free(self->digest);
     g_free(self->transfer);
+    g_free(self->from);
     g_free(self->request);
+    g_strfreev(self->making);
     g_ptr_array_unref(self->unknown);
     g_free(self);
 }
@@ -274,6 +307,9 @@ agent_holdrec_serialize(const AgentHoldRec *self)
     if (self->transfer != NULL) {
         g_string_append_printf(out, "transfer: %s\n", self->transfer);
     }
+    if (self->from != NULL) {
+        g_string_append_printf(out, "from: %s\n", self->from);
+    }
     if (self->request != NULL) {
         g_string_append_printf(out, "request: %s\n", self->request);
     }
@@ -282,6 +318,11 @@ agent_holdrec_serialize(const AgentHoldRec *self)
     }
     if (self->adopting) {
         g_string_append(out, "adopting: 1\n");
+    }
+    if (self->making != NULL) {
+        g_autofree char *list = g_strjoinv(",", self->making);
+
+        g_string_append_printf(out, "making: %s\n", list);
     }
     for (guint i = 0; i < self->unknown->len; i++) {
         g_string_append_printf(
@@ -296,15 +337,16 @@ compare_strings(gconstpointer a, gconstpointer b)
     return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
-/* Returns: (owned) a sorted copy without repetitions. */
+/* Returns: (owned) a sorted copy without repetitions; blanks around an id would
+ * not survive the text. */
 static char **
 sorted_set(const char *const *list)
 {
-    g_autoptr(GPtrArray) all = g_ptr_array_new();
+    g_autoptr(GPtrArray) all = g_ptr_array_new_with_free_func(g_free);
     GPtrArray *set = g_ptr_array_new();
 
     for (guint i = 0; list[i] != NULL; i++) {
-        g_ptr_array_add(all, (gpointer)list[i]);
+        g_ptr_array_add(all, g_strstrip(g_strdup(list[i])));
     }
     g_ptr_array_sort(all, compare_strings);
     for (guint i = 0; i < all->len; i++) {
@@ -323,6 +365,16 @@ agent_holdrec_set_volumes(AgentHoldRec *self, const char *const *volumes)
 {
     g_strfreev(self->volumes);
     self->volumes = sorted_set(volumes);
+}
+
+void
+agent_holdrec_set_making(AgentHoldRec *self, const char *const *volumes)
+{
+    char **set =
+        volumes != NULL && *volumes != NULL ? sorted_set(volumes) : NULL;
+
+    g_strfreev(self->making);
+    self->making = set;
 }
 
 gboolean

@@ -10,9 +10,12 @@
  *     volumes     comma list of volume ids, sorted
  *     digest      SHA-1 hex of the configuration last applied
  *     transfer    id of a transfer under way, or just handed over (both)
+ *     from        node that sent it, while `transfer` is there
  *     request     name of the request this container is made for
  *     resume      1: it ran under the last holder and shall run again here
  *     adopting    1: claimed without a handover, not yet looked again
+ *     making      comma list of new volumes that no file may name yet: what an
+ *                 aborted creation leaves
  *
  * Owner   the caller; the struct owns its strings.
  * Errors  GError in AGENT_HOLDREC_ERROR, naming line and reason.
@@ -40,9 +43,11 @@ typedef struct {
     char **volumes; /* sorted; NULL: not recorded yet */
     char *digest;   /* nullable */
     char *transfer; /* nullable */
+    char *from;     /* nullable */
     char *request;  /* nullable */
     gboolean resume;
     gboolean adopting;
+    char **making;      /* nullable */
     GPtrArray *unknown; /* whole lines */
 } AgentHoldRec;
 
@@ -55,6 +60,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(AgentHoldRec, agent_holdrec_free)
 
 /* Copies the list, sorts it, drops repetitions. */
 void agent_holdrec_set_volumes(AgentHoldRec *self, const char *const *volumes);
+/* The same for `making`; NULL or empty: none. */
+void agent_holdrec_set_making(AgentHoldRec *self, const char *const *volumes);
 /* Are these exactly the recorded volumes? Order does not matter. A record
  * without the key matches nothing. */
 gboolean agent_holdrec_has_volumes(const AgentHoldRec *self,

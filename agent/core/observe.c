@@ -536,12 +536,16 @@ add_conf(AgentObserver *self, AgentGuest *guest, const AgentFile *file)
 static void
 add_hold(AgentObserver *self, AgentGuest *guest, const AgentFile *file)
 {
+    const AgentHoldRec *other;
+
     if (strcmp(file->node, self->node) == 0) {
         guest->own_present = TRUE;
         guest->own = parse_record(self, file, &guest->own_problem);
     } else {
         guest->n_other++;
         guest->holder = file->node;
+        other = parse_record(self, file, NULL);
+        guest->other_transfer |= other == NULL || other->transfer != NULL;
     }
 }
 
@@ -618,12 +622,12 @@ is_online(const AgentSnapshot *snapshot, const char *node)
 static char *
 layout_of(const AgentGuest *guest)
 {
-    return g_strdup_printf("%u %s %d %u %s %d %d %d %d", guest->n_files,
-                           guest->file != NULL ? guest->file->node : "",
-                           guest->own_present, guest->n_other,
-                           guest->holder != NULL ? guest->holder : "",
-                           guest->offer_present, guest->owner_offer != NULL,
-                           guest->running, guest->departed);
+    return g_strdup_printf(
+        "%u %s %d %u %s %d %d %d %d %d", guest->n_files,
+        guest->file != NULL ? guest->file->node : "", guest->own_present,
+        guest->n_other, guest->holder != NULL ? guest->holder : "",
+        guest->other_transfer, guest->offer_present, guest->owner_offer != NULL,
+        guest->running, guest->departed);
 }
 
 static void

@@ -115,6 +115,7 @@ typedef struct {
     const char *own_problem; /* why it is broken */
     guint n_other;           /* records of other nodes */
     const char *holder;      /* one of those, nullable */
+    gboolean other_transfer; /* one is not accepted yet, or unreadable */
     gboolean holder_online;
     gboolean offer_present;          /* this node has an offer out */
     const AgentHoldRec *offer;       /* parsed; NULL: absent or broken */

@@ -175,13 +175,23 @@ rule_kill(const AgentFacts *f, AgentPlan *plan)
 
 /* --- what a handover leaves behind --- */
 
-/* "Only after that sync does it delete its volumes." The holder died between
- * the two; the note beside the container says what is left. */
+/* "Only after that sync does it delete its volumes"; and only when the new
+ * holder has put its own in place, which its record says. Until then there are
+ * two copies rather than none. */
 static gboolean
 rule_clean(const AgentFacts *f, AgentPlan *plan)
 {
     return f->departed && !f->own && !f->running && f->n_other > 0 &&
-           decide(plan, AGENT_VERB_CLEAN);
+           !f->other_transfer && decide(plan, AGENT_VERB_CLEAN);
+}
+
+/* The record came with another node's boot id, but the file has gone on: what
+ * came is put in place all the same, and can travel again from here. */
+static gboolean
+rule_accept_anyway(const AgentFacts *f, AgentPlan *plan)
+{
+    return f->own && f->own_transfer && !f->own_boot && !f->running &&
+           f->owner != AGENT_OWNER_SELF && decide(plan, AGENT_VERB_ACCEPT);
 }
 
 /* An offer is over when the record came, or the file went elsewhere. */
@@ -401,6 +411,7 @@ static const Rule rules[] = {
     {"claim again", rule_claim_again},
     {"kill", rule_kill},
     {"clean", rule_clean},
+    {"accept anyway", rule_accept_anyway},
     {"drop offer", rule_drop_offer},
     {"deleted", rule_deleted},
     {"deletion seen", rule_deletion_seen},
@@ -515,6 +526,7 @@ fill_from_records(AgentFacts *facts,
     facts->n_other = guest->n_other;
     facts->holder = guest->holder;
     facts->holder_online = guest->holder_online;
+    facts->other_transfer = guest->other_transfer;
     facts->offer = guest->offer_present;
     facts->offer_valid = guest->offer != NULL &&
                          guest->offer->transfer != NULL &&

@@ -86,6 +86,7 @@ typedef struct {
     guint n_other;
     const char *holder;
     gboolean holder_online;
+    gboolean other_transfer; /* it has not accepted what was sent */
     /* offers */
     gboolean offer;       /* ours is out */
     gboolean offer_valid; /* and of this boot */

@@ -435,7 +435,9 @@ agent_props_format(const AgentPropKey *schema, GHashTable *props)
         first != NULL ? g_hash_table_lookup(props, first->name) : NULL;
 
     if (value != NULL) {
-        append_item(out, NULL, value);
+        /* "a=b" alone would be read as key and value. */
+        append_item(out, strchr(value, '=') != NULL ? first->name : NULL,
+                    value);
     }
     append_group(out, schema, props, TRUE);
     append_group(out, schema, props, FALSE);

@@ -7,17 +7,39 @@
 /* Marks our comment, so that a second failure replaces the first. */
 #define MARK "#failed%3A "
 
+enum { MAX_NAME = 255 - (sizeof("failed-.conf") - 1) };
+
+/* It must fit a line of a hold record and, behind "failed-", a file name. */
+static gboolean
+is_name(const char *name, gsize size)
+{
+    if (size == 0 || size > MAX_NAME || name[0] == ' ' ||
+        name[size - 1] == ' ') {
+        return FALSE;
+    }
+    for (gsize i = 0; i < size; i++) {
+        if ((guchar)name[i] < 32 || name[i] == 127 || name[i] == '/') {
+            return FALSE;
+        }
+    }
+    return TRUE;
+}
+
 char *
 agent_request_name(const char *file)
 {
+    gsize around = strlen("new-.conf");
+    gsize size = strlen(file);
+
     if (strcmp(file, "new.conf") == 0) {
         return g_strdup("");
     }
-    if (!g_str_has_prefix(file, "new-") || !g_str_has_suffix(file, ".conf") ||
-        strlen(file) <= strlen("new-.conf") || strchr(file, '/') != NULL) {
+    if (size <= around || !g_str_has_prefix(file, "new-") ||
+        !g_str_has_suffix(file, ".conf") ||
+        !is_name(file + strlen("new-"), size - around)) {
         return NULL;
     }
-    return g_strndup(file + strlen("new-"), strlen(file) - strlen("new-.conf"));
+    return g_strndup(file + strlen("new-"), size - around);
 }
 
 char *

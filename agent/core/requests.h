@@ -13,7 +13,9 @@
 
 #include <glib.h>
 
-/* Returns: (owned) NAME of a request's file name, "" for new.conf; or NULL. */
+/* Returns: (owned) NAME of a request's file name, "" for new.conf; or NULL. A
+ * NAME has no control character, no blank at its ends, and leaves room for the
+ * name of a failed request. */
 char *agent_request_name(const char *file);
 /* Returns: (owned) the file name of the failed request @name. */
 char *agent_request_failed_file(const char *name);

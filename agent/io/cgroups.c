@@ -15,21 +15,12 @@
 
 #define ROOT "/sys/fs/cgroup"
 
+typedef struct {
+    char *controllers; /* as in /proc/PID/cgroup; "": the unified one */
+    char *base;        /* the directory that lxc/CTID is made in */
+} Hierarchy;
+
 enum { BUSY_WAIT_MS = 5000, BUSY_STEP_MS = 20, MAX_DEPTH = 32 };
-
-static gboolean
-is_unified(void)
-{
-    struct statfs fs;
-
-    return statfs(ROOT, &fs) == 0 && fs.f_type == CGROUP2_SUPER_MAGIC;
-}
-
-static const char *
-unified_root(void)
-{
-    return is_unified() ? ROOT : ROOT "/unified";
-}
 
 static gboolean
 has_word(const char *text, const char *word, const char *separators)
@@ -40,45 +31,135 @@ has_word(const char *text, const char *word, const char *separators)
     return g_strv_contains((const char *const *)words, word);
 }
 
-/* Is @controller in one of the lines "7:cpu,cpuacct:/path"? */
-static gboolean
-is_v1(const char *controller)
+/* Returns: (owned) where the hierarchy of a line's controllers is mounted, or
+ * NULL. Those of v1 that are mounted together have links by their names. */
+static char *
+mount_of(const char *controllers)
 {
+    g_auto(GStrv) names = g_strsplit(controllers, ",", 2);
+    const char *name = names[0] != NULL ? names[0] : "";
+    g_autofree char *path = NULL;
+
+    if (*name == '\0') {
+        struct statfs fs;
+        gboolean alone =
+            statfs(ROOT, &fs) == 0 && fs.f_type == CGROUP2_SUPER_MAGIC;
+
+        path = g_strdup(alone ? ROOT : ROOT "/unified");
+    } else {
+        path = g_build_filename(
+            ROOT, g_str_has_prefix(name, "name=") ? name + 5 : name, NULL);
+    }
+    return g_file_test(path, G_FILE_TEST_IS_DIR) ? g_steal_pointer(&path)
+                                                 : NULL;
+}
+
+/* "7:cpu,cpuacct:/path" of pid 1: liblxc puts its groups beside that process,
+ * outside of systemd's init.scope. Returns: (owned), or NULL. */
+static Hierarchy *
+hierarchy_of_line(const char *line)
+{
+    g_auto(GStrv) parts = g_strsplit(line, ":", 3);
+    g_autofree char *mountpoint = NULL;
+    g_autofree char *own = NULL;
+    Hierarchy *self;
+
+    if (g_strv_length(parts) != 3 || strstr(parts[2], "/..") != NULL) {
+        return NULL;
+    }
+    mountpoint = mount_of(parts[1]);
+    if (mountpoint == NULL) {
+        return NULL;
+    }
+    own = g_strdup(parts[2]);
+    if (g_str_has_suffix(own, "/init.scope")) {
+        own[strlen(own) - strlen("/init.scope")] = '\0';
+    }
+    self = g_new0(Hierarchy, 1);
+    self->controllers = g_strdup(parts[1]);
+    self->base = g_build_filename(mountpoint, own, NULL);
+    return self;
+}
+
+static void
+hierarchy_free(Hierarchy *self)
+{
+    g_free(self->controllers);
+    g_free(self->base);
+    g_free(self);
+}
+
+/* Returns: (owned) of Hierarchy. */
+static GPtrArray *
+hierarchies(void)
+{
+    GPtrArray *all =
+        g_ptr_array_new_with_free_func((GDestroyNotify)hierarchy_free);
     g_autofree char *text = NULL;
     g_auto(GStrv) lines = NULL;
 
-    if (!g_file_get_contents("/proc/self/cgroup", &text, NULL, NULL)) {
-        return FALSE;
+    if (!g_file_get_contents("/proc/1/cgroup", &text, NULL, NULL)) {
+        return all;
     }
     lines = g_strsplit(text, "\n", -1);
     for (char **line = lines; *line != NULL; line++) {
-        g_auto(GStrv) parts = g_strsplit(*line, ":", 3);
+        Hierarchy *hierarchy = hierarchy_of_line(*line);
 
-        if (g_strv_length(parts) == 3 && has_word(parts[1], controller, ",")) {
-            return TRUE;
+        if (hierarchy != NULL) {
+            g_ptr_array_add(all, hierarchy);
         }
     }
-    return FALSE;
+    return all;
+}
+
+/* Returns: (borrowed) the one of @controller; "" is the unified one. */
+static const Hierarchy *
+find_hierarchy(GPtrArray *all, const char *controller)
+{
+    for (guint i = 0; i < all->len; i++) {
+        const Hierarchy *hierarchy = all->pdata[i];
+
+        if (*controller == '\0'
+                ? *hierarchy->controllers == '\0'
+                : has_word(hierarchy->controllers, controller, ",")) {
+            return hierarchy;
+        }
+    }
+    return NULL;
 }
 
 AgentCgroupVersion
 agent_cgroups_version(const char *controller)
 {
-    g_autofree char *path =
-        g_strdup_printf("%s/cgroup.controllers", unified_root());
-    g_autofree char *text = NULL;
+    g_autoptr(GPtrArray) all = hierarchies();
+    const Hierarchy *unified = find_hierarchy(all, "");
 
-    if (g_file_get_contents(path, &text, NULL, NULL) &&
-        has_word(text, controller, "\n")) {
-        return AGENT_CGROUP_V2;
+    if (unified != NULL) {
+        g_autofree char *path =
+            g_build_filename(unified->base, "cgroup.controllers", NULL);
+        g_autofree char *text = NULL;
+
+        if (g_file_get_contents(path, &text, NULL, NULL) &&
+            has_word(text, controller, "\n")) {
+            return AGENT_CGROUP_V2;
+        }
     }
-    return is_v1(controller) ? AGENT_CGROUP_V1 : AGENT_CGROUP_NONE;
+    return find_hierarchy(all, controller) != NULL ? AGENT_CGROUP_V1
+                                                   : AGENT_CGROUP_NONE;
 }
 
 gboolean
 agent_cgroups_has_memsw(void)
 {
-    return access(ROOT "/memory/memory.memsw.limit_in_bytes", F_OK) == 0;
+    g_autoptr(GPtrArray) all = hierarchies();
+    const Hierarchy *memory = find_hierarchy(all, "memory");
+    g_autofree char *path = NULL;
+
+    if (memory == NULL) {
+        return FALSE;
+    }
+    path = g_build_filename(memory->base, "memory.memsw.limit_in_bytes", NULL);
+    return access(path, F_OK) == 0;
 }
 
 /* --- leftovers --- */
@@ -141,17 +222,12 @@ clean_hierarchy(const char *hierarchy, guint32 ctid, GError **error)
 gboolean
 agent_cgroups_clean(guint32 ctid, GError **error)
 {
-    g_autoptr(GDir) dir = NULL;
-    const char *name;
+    g_autoptr(GPtrArray) all = hierarchies();
 
-    if (is_unified()) {
-        return clean_hierarchy(ROOT, ctid, error);
-    }
-    dir = g_dir_open(ROOT, 0, NULL);
-    while (dir != NULL && (name = g_dir_read_name(dir)) != NULL) {
-        g_autofree char *path = g_build_filename(ROOT, name, NULL);
+    for (guint i = 0; i < all->len; i++) {
+        const Hierarchy *hierarchy = all->pdata[i];
 
-        if (!clean_hierarchy(path, ctid, error)) {
+        if (!clean_hierarchy(hierarchy->base, ctid, error)) {
             return FALSE;
         }
     }
@@ -170,16 +246,27 @@ write_if_there(const char *path, const char *text)
     }
 }
 
+static void
+thaw(const Hierarchy *hierarchy,
+     guint32 ctid,
+     const char *file,
+     const char *text)
+{
+    g_autofree char *path = NULL;
+
+    if (hierarchy != NULL) {
+        path = g_strdup_printf("%s/lxc/%u/%s", hierarchy->base, ctid, file);
+        write_if_there(path, text);
+    }
+}
+
 void
 agent_cgroups_thaw(guint32 ctid)
 {
-    g_autofree char *v2 =
-        g_strdup_printf("%s/lxc/%u/cgroup.freeze", unified_root(), ctid);
-    g_autofree char *v1 =
-        g_strdup_printf(ROOT "/freezer/lxc/%u/freezer.state", ctid);
+    g_autoptr(GPtrArray) all = hierarchies();
 
-    write_if_there(v2, "0");
-    write_if_there(v1, "THAWED");
+    thaw(find_hierarchy(all, ""), ctid, "cgroup.freeze", "0");
+    thaw(find_hierarchy(all, "freezer"), ctid, "freezer.state", "THAWED");
 }
 
 /* --- CPUs --- */

@@ -40,6 +40,15 @@ agent_child_run(const char *const *argv, char **output, GError **error)
     return FALSE;
 }
 
+gboolean
+agent_child_remove_tree(const char *path, GError **error)
+{
+    const char *const argv[] = {"rm", "-rf", "--one-file-system",
+                                "--", path,  NULL};
+
+    return agent_child_run(argv, NULL, error);
+}
+
 int
 agent_child_wait(pid_t pid)
 {
@@ -54,12 +63,9 @@ agent_child_wait(pid_t pid)
 }
 
 void
-agent_child_close_fds(int keep)
+agent_child_close_fds(void)
 {
-    if (keep > 3) {
-        (void)close_range(3, (guint)keep - 1, 0);
-    }
-    (void)close_range(MAX(3, (guint)(keep + 1)), ~0U, 0);
+    (void)close_range(3, ~0U, 0);
 }
 
 /* In the child: the answer is a letter and a text. */

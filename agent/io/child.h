@@ -31,7 +31,11 @@ gboolean agent_child_call(AgentChildFunc function,
                           GError **error);
 /* waitpid(2) for one child, EINTR or not. */
 int agent_child_wait(pid_t pid);
-/* Closes all descriptors above 2 but @keep (-1: none). */
-void agent_child_close_fds(int keep);
+/* Closes all descriptors above 2. */
+void agent_child_close_fds(void);
+
+/* Removes @path and all below it, through no link and into no other mount,
+ * however deep and hostile it is. Gone already is no error. */
+gboolean agent_child_remove_tree(const char *path, GError **error);
 
 #endif

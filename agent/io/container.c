@@ -158,7 +158,8 @@ is_executed(pid_t init)
     g_autofree char *path = g_strdup_printf("/proc/%d/exe", (int)init);
     g_autofree char *exe = g_file_read_link(path, NULL);
 
-    return exe != NULL && !g_str_has_suffix(exe, "/pve-lxc-supervise");
+    /* A replaced program is "... (deleted)". */
+    return exe != NULL && strstr(exe, "/pve-lxc-supervise") == NULL;
 }
 
 gboolean
@@ -211,7 +212,7 @@ agent_container_attach(guint32 ctid, char **argv, gboolean keep_env)
     g_autoptr(LxcContainer) c = NULL;
     pid_t pid = -1;
 
-    agent_child_close_fds(-1);
+    agent_child_close_fds();
     (void)unsetenv("SSL_CERT_FILE");
     (void)unsetenv("SSL_CERT_DIR");
     c = open_container(ctid);

@@ -277,6 +277,7 @@ agent_holds_view_free(AgentHoldView *self)
     g_clear_pointer(&self->own, agent_holdrec_free);
     g_free(self->own_problem);
     g_free(self->holder);
+    g_clear_pointer(&self->other, agent_holdrec_free);
     g_clear_pointer(&self->offer, agent_holdrec_free);
     g_clear_pointer(&self->invite, agent_holdrec_free);
     g_free(self);
@@ -341,6 +342,8 @@ look_for_record(AgentHoldView *view,
         view->n_other++;
         g_free(view->holder);
         view->holder = g_strdup(node);
+        g_clear_pointer(&view->other, agent_holdrec_free);
+        view->other = agent_holdrec_parse(bytes, NULL);
         return TRUE;
     }
     view->own_present = TRUE;
@@ -566,6 +569,36 @@ agent_holds_update(guint32 ctid,
 }
 
 gboolean
+agent_holds_set_making(guint32 ctid, const char *const *volumes, GError **error)
+{
+    g_autoptr(AgentHoldView) view = look_for_own(ctid, error);
+    g_autofree char *before = NULL;
+    g_autofree char *after = NULL;
+
+    if (view == NULL) {
+        return FALSE;
+    }
+    before = agent_holdrec_serialize(view->own);
+    agent_holdrec_set_making(view->own, volumes);
+    after = agent_holdrec_serialize(view->own);
+    return strcmp(before, after) == 0 ||
+           agent_holds_store(ctid, view->own, FALSE, error);
+}
+
+char **
+agent_holds_making(guint32 ctid, GError **error)
+{
+    g_autoptr(AgentHoldView) view = agent_holds_look(ctid, error);
+
+    if (view == NULL) {
+        return NULL;
+    }
+    return view->own != NULL && view->own->making != NULL
+               ? g_steal_pointer(&view->own->making)
+               : g_new0(char *, 1);
+}
+
+gboolean
 agent_holds_remove(guint32 ctid, GError **error)
 {
     g_autofree char *path = guest_path(agent_holds_node(), "lxc-holds", ctid);
@@ -587,9 +620,11 @@ agent_holds_hand_over(guint32 ctid,
         return FALSE;
     }
     if (!agent_holds_rename_new(from, to, error)) {
-        /* These are decided before anything is sent; all else may mean that
-         * the rename is under way (DESIGN.md 2, promise 3). */
-        *unknown = errno != EEXIST && errno != ENOENT && errno != EACCES;
+        /* These two are verdicts of the ordered tree. Everything else, EACCES
+         * too, can come for a rename that was sent: a node that loses quorum
+         * with it under way does not know what the majority did with it
+         * (DESIGN.md 2, promise 3). */
+        *unknown = errno != EEXIST && errno != ENOENT;
         g_prefix_error(error, "handover of %u: ", ctid);
         return FALSE;
     }

@@ -58,6 +58,14 @@ gboolean agent_holds_update(guint32 ctid,
                             int ran,
                             GError **error);
 
+/* Notes new volumes before they are filled; NULL: none any more. Fails when
+ * this node has no record of it. */
+gboolean agent_holds_set_making(guint32 ctid,
+                                const char *const *volumes,
+                                GError **error);
+/* Returns: (owned) what was noted, maybe nothing; NULL with @error. */
+char **agent_holds_making(guint32 ctid, GError **error);
+
 /* Gives the container up: its volumes are gone. No record is no error. */
 gboolean agent_holds_remove(guint32 ctid, GError **error);
 
@@ -74,6 +82,7 @@ typedef struct {
     char *own_problem;    /* why it is broken */
     guint n_other;        /* records of other nodes */
     char *holder;         /* one of those */
+    AgentHoldRec *other;  /* its record; NULL: broken */
     AgentHoldRec *offer;  /* our own, out for it */
     AgentHoldRec *invite; /* the owner's offer, if that is another node */
 } AgentHoldView;

@@ -105,7 +105,7 @@ confine(const Unpack *self)
 
     /* The working directory moves to the new namespace; a descriptor stays. */
     if (fchdir(self->tree) < 0 || unshare(CLONE_NEWNS) < 0 ||
-        mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) {
+        mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) {
         return FALSE;
     }
     /* Stays open: the copy lives as long as its descriptor. */

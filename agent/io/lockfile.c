@@ -15,7 +15,7 @@
 enum { CONFIG_TIMEOUT_MS = 10000, RETRY_MS = 20 };
 
 struct AgentLock {
-    char *path; /* NULL: adopted */
+    char *path;
     int fd;
     guint depth; /* how often this process took it */
 };
@@ -40,9 +40,7 @@ agent_lock_free(AgentLock *self)
     if (self == NULL || --self->depth > 0) {
         return;
     }
-    if (self->path != NULL) {
-        g_hash_table_remove(held, self->path);
-    }
+    g_hash_table_remove(held, self->path);
     (void)close(self->fd);
     g_free(self->path);
     g_free(self);
@@ -52,13 +50,6 @@ int
 agent_lock_fd(const AgentLock *self)
 {
     return self->fd;
-}
-
-AgentLock *
-agent_lock_adopt(int fd)
-{
-    (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
-    return lock_new(NULL, fd);
 }
 
 /* flock(2) has no time limit: we ask again. */

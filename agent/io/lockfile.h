@@ -21,9 +21,8 @@ typedef struct AgentLock AgentLock;
 /* Waits 10 s. */
 AgentLock *agent_lock_config(guint32 ctid, GError **error);
 AgentLock *agent_lock_run(guint32 ctid, guint timeout_ms, GError **error);
-/* A lock that another process image gave us as descriptor @fd. */
-AgentLock *agent_lock_adopt(int fd);
-/* The descriptor, borrowed; it closes on exec. */
+/* The descriptor, borrowed; it closes on exec. A process that gets a copy of it
+ * holds the lock too. */
 int agent_lock_fd(const AgentLock *self);
 void agent_lock_free(AgentLock *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(AgentLock, agent_lock_free)

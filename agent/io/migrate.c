@@ -3,6 +3,8 @@
 #include "agent/io/migrate.h"
 
 #include "agent/core/guestconf.h"
+#include "agent/core/transfer.h"
+#include "agent/io/child.h"
 #include "agent/io/holds.h"
 #include "agent/io/nodeinfo.h"
 #include "agent/io/ops.h"
@@ -27,8 +29,7 @@
 G_DEFINE_QUARK(agent - migrate - error - quark, agent_migrate_error)
 
 #define SHUTDOWN_TIMEOUT_S 60
-#define MAX_HEADER_BYTES 4096
-#define HEADER_MAGIC "pve-lxc-transfer 1\n"
+#define TRANSFER_PREFIX ".transfer-"
 #define MAX_NOTE_BYTES (1024u * 1024u)
 
 /* Numeric owners, attributes, holes (spec/storage.md 11). */
@@ -65,7 +66,8 @@ transfer_dir(const char *final, const char *transfer, const char *suffix)
 {
     g_autofree char *parent = g_path_get_dirname(final);
 
-    return g_strdup_printf("%s/.transfer-%s%s", parent, transfer, suffix);
+    return g_strdup_printf("%s/" TRANSFER_PREFIX "%s%s", parent, transfer,
+                           suffix);
 }
 
 static char *
@@ -81,27 +83,6 @@ sync_directory(const char *path, GError **error)
 
     if (fd < 0 || (fsync(fd) < 0 && errno != EINVAL)) {
         return pve_errno_error(error, "flush directory", path);
-    }
-    return TRUE;
-}
-
-/* A container's tree is hostile and large: rm(1) walks it with descriptors. */
-static gboolean
-remove_tree(const char *path, GError **error)
-{
-    const char *const argv[] = {"rm", "-rf", "--one-file-system",
-                                "--", path,  NULL};
-    int status = 0;
-
-    if (!exists(path)) {
-        return TRUE;
-    }
-    if (!g_spawn_sync(NULL, (char **)argv, NULL, G_SPAWN_SEARCH_PATH, NULL,
-                      NULL, NULL, NULL, &status, error)) {
-        return FALSE;
-    }
-    if (exists(path)) {
-        return fail(error, AGENT_MIGRATE_ERROR_COPY, "cannot remove %s", path);
     }
     return TRUE;
 }
@@ -233,60 +214,6 @@ check_volumes(char **volumes, GError **error)
     return TRUE;
 }
 
-gboolean
-agent_migrate_offer(guint32 ctid, GError **error)
-{
-    g_autoptr(AgentHoldView) view = agent_holds_look(ctid, error);
-    g_autoptr(AgentGuestConf) conf = NULL;
-    g_autoptr(AgentHoldRec) offer = NULL;
-    g_autofree char *boot_id = agent_holds_boot_id(error);
-    g_auto(GStrv) volumes = NULL;
-
-    if (view == NULL || boot_id == NULL) {
-        return FALSE;
-    }
-    if (!is_here(view) || view->own_present || view->n_other != 1) {
-        return fail(error, AGENT_MIGRATE_ERROR_CHANGED,
-                    "it is no longer on its way to this node");
-    }
-    conf = parse_conf(view, ctid, error);
-    if (conf == NULL) {
-        return FALSE;
-    }
-    volumes = agent_guestconf_volumes(conf);
-    if (!check_mounts(conf, error) || !check_nets(conf, error) ||
-        !check_volumes(volumes, error)) {
-        return FALSE;
-    }
-    offer = agent_holdrec_new(boot_id);
-    agent_holdrec_set_volumes(offer, (const char *const *)volumes);
-    offer->transfer = new_transfer_id(error);
-    return offer->transfer != NULL &&
-           agent_holds_store_offer(ctid, offer, error);
-}
-
-/* Removes what came, and never arrived, for these volumes. */
-static void
-remove_arrivals(char **volumes, const char *transfer)
-{
-    for (char **id = volumes; id != NULL && *id != NULL; id++) {
-        g_autoptr(AgentPlace) place = agent_place_find(*id, NULL);
-        g_autoptr(GError) error = NULL;
-        g_autofree char *whole = NULL;
-        g_autofree char *part = NULL;
-
-        if (place == NULL || place->shared || place->path == NULL) {
-            continue;
-        }
-        whole = transfer_dir(place->path, transfer, "");
-        part = transfer_dir(place->path, transfer, ".part");
-        if (!remove_tree(whole, &error) || !remove_tree(part, &error)) {
-            g_warning("left behind by transfer %s: %s", transfer,
-                      error->message);
-        }
-    }
-}
-
 /* One receiver at a time; it ends when its ssh does. */
 static int
 lock_receive(guint32 ctid, GError **error)
@@ -311,28 +238,98 @@ lock_receive(guint32 ctid, GError **error)
     return pve_steal_fd(&fd);
 }
 
+/* Removes what earlier transfers left beside @final: nothing of them has been
+ * handed over, or we had the record. */
+static void
+remove_arrivals_beside(const char *final)
+{
+    g_autofree char *parent = g_path_get_dirname(final);
+    g_autoptr(GDir) dir = g_dir_open(parent, 0, NULL);
+    const char *name;
+
+    while (dir != NULL && (name = g_dir_read_name(dir)) != NULL) {
+        g_autofree char *path = g_strconcat(parent, "/", name, NULL);
+        g_autoptr(GError) error = NULL;
+
+        if (g_str_has_prefix(name, TRANSFER_PREFIX) &&
+            !agent_child_remove_tree(path, &error)) {
+            g_warning("left behind by a transfer: %s", error->message);
+        }
+    }
+    (void)rmdir(parent); /* when there was nothing else */
+}
+
+static gboolean
+remove_arrivals(guint32 ctid, char **volumes, GError **error)
+{
+    PVE_AUTOFD(lock) = lock_receive(ctid, error);
+
+    if (lock < 0) {
+        return FALSE;
+    }
+    for (char **id = volumes; id != NULL && *id != NULL; id++) {
+        g_autoptr(AgentPlace) place = agent_place_find(*id, NULL);
+
+        if (place != NULL && !place->shared && place->path != NULL) {
+            remove_arrivals_beside(place->path);
+        }
+    }
+    return TRUE;
+}
+
+gboolean
+agent_migrate_offer(guint32 ctid, GError **error)
+{
+    g_autoptr(AgentHoldView) view = agent_holds_look(ctid, error);
+    g_autoptr(AgentGuestConf) conf = NULL;
+    g_autoptr(AgentHoldRec) offer = NULL;
+    g_autofree char *boot_id = agent_holds_boot_id(error);
+    g_auto(GStrv) volumes = NULL;
+
+    if (view == NULL || boot_id == NULL) {
+        return FALSE;
+    }
+    if (!is_here(view) || view->own_present || view->n_other != 1) {
+        return fail(error, AGENT_MIGRATE_ERROR_CHANGED,
+                    "it is no longer on its way to this node");
+    }
+    conf = parse_conf(view, ctid, error);
+    if (conf == NULL) {
+        return FALSE;
+    }
+    volumes = agent_guestconf_volumes(conf);
+    if (!check_mounts(conf, error) || !check_nets(conf, error) ||
+        !check_volumes(volumes, error) ||
+        !remove_arrivals(ctid, volumes, error)) {
+        return FALSE;
+    }
+    offer = agent_holdrec_new(boot_id);
+    agent_holdrec_set_volumes(offer, (const char *const *)volumes);
+    offer->transfer = new_transfer_id(error);
+    return offer->transfer != NULL &&
+           agent_holds_store_offer(ctid, offer, error);
+}
+
 gboolean
 agent_migrate_drop_offer(guint32 ctid, GError **error)
 {
     g_autoptr(AgentHoldView) view = agent_holds_look(ctid, error);
-    PVE_AUTOFD(lock) = -1;
+    g_autoptr(AgentHoldView) again = NULL;
 
-    if (view == NULL) {
+    /* The offer goes first: who still receives, or hands over, looks for it. */
+    if (view == NULL || !agent_holds_drop_offer(ctid, error) ||
+        !agent_holds_barrier(error)) {
         return FALSE;
     }
-    /* The offer goes first: a receiver that still runs looks for it. */
-    if (!agent_holds_drop_offer(ctid, error)) {
+    again = agent_holds_look(ctid, error);
+    if (again == NULL) {
         return FALSE;
     }
-    lock = lock_receive(ctid, error);
-    if (lock < 0) {
-        return FALSE;
-    }
-    if (view->offer != NULL &&
-        (view->own == NULL || view->own->transfer == NULL)) {
-        remove_arrivals(view->offer->volumes, view->offer->transfer);
-    }
-    return TRUE;
+    /* With a record that is under way, what came is the container. */
+    return view->offer == NULL ||
+           (again->own_present &&
+            (again->own == NULL || again->own->transfer != NULL)) ||
+           remove_arrivals(ctid, view->offer->volumes, error);
 }
 
 /* --- a pipeline of two children --- */
@@ -436,8 +433,7 @@ send_volume(guint32 ctid,
     g_autofree char *parent = g_path_get_dirname(path);
     g_autofree char *base = g_path_get_basename(path);
     g_autofree char *member = g_strconcat("./", base, NULL);
-    g_autofree char *header =
-        g_strdup_printf(HEADER_MAGIC "volume: %s\n\n", id);
+    g_autofree char *header = agent_transfer_header(id);
     const char *const tar[] = {
         "tar", "--one-file-system", TAR_FLAGS, "-cf", "-", "-C", parent, member,
         NULL};
@@ -543,11 +539,13 @@ stop_for_transfer(guint32 ctid, AgentHoldView *view, GError **error)
     AgentHoldRec *own = view->own;
 
     if (running || own->transfer == NULL) {
-        own->ran = running;
+        own->ran = running || own->resume;
     }
     if (g_strcmp0(own->transfer, view->invite->transfer) != 0 || running) {
         g_free(own->transfer);
         own->transfer = g_strdup(view->invite->transfer);
+        g_free(own->from);
+        own->from = g_strdup(agent_holds_node());
         if (!agent_holds_store(ctid, own, FALSE, error)) {
             return FALSE;
         }
@@ -617,7 +615,7 @@ agent_migrate_out(guint32 ctid, GError **error)
         return FALSE;
     }
     g_message("container %u: handed over to %s", ctid, view->owner);
-    return agent_migrate_clean(ctid, error);
+    return TRUE;
 }
 
 /* --- the former holder cleans up --- */
@@ -639,7 +637,7 @@ remove_volumes(char **ids, GError **error)
         if (place->shared || place->path == NULL) {
             continue;
         }
-        if (!remove_tree(place->path, error)) {
+        if (!agent_child_remove_tree(place->path, error)) {
             return FALSE;
         }
         parent = g_path_get_dirname(place->path);
@@ -660,7 +658,8 @@ remove_run_directory(guint32 ctid, GError **error)
     while (dir != NULL && (name = g_dir_read_name(dir)) != NULL) {
         g_autofree char *child = g_strconcat(path, "/", name, NULL);
 
-        if (strcmp(name, "departed") != 0 && !remove_tree(child, error)) {
+        if (strcmp(name, "departed") != 0 &&
+            !agent_child_remove_tree(child, error)) {
             return FALSE;
         }
     }
@@ -686,10 +685,11 @@ agent_migrate_clean(guint32 ctid, GError **error)
     if (view == NULL) {
         return FALSE;
     }
-    if (!view->quorate || view->own_present || view->n_other == 0 ||
+    if (!view->quorate || view->own_present || view->n_other != 1 ||
+        view->other == NULL || view->other->transfer != NULL ||
         agent_ops_is_running(ctid)) {
         return fail(error, AGENT_MIGRATE_ERROR_CHANGED,
-                    "its record is not seen elsewhere; nothing is deleted");
+                    "no other node has accepted it; nothing is deleted");
     }
     ids = g_strsplit(g_bytes_get_data(note, NULL), "\n", -1);
     return remove_volumes(ids, error) && remove_run_directory(ctid, error);
@@ -701,27 +701,27 @@ agent_migrate_clean(guint32 ctid, GError **error)
 static char *
 read_header(int input, GError **error)
 {
-    static const char key[] = HEADER_MAGIC "volume: ";
-    g_autoptr(GString) text = g_string_new(NULL);
-    char c;
+    char text[AGENT_TRANSFER_HEADER_MAX];
+    gsize size = 0;
+    char *id;
 
-    while (!g_str_has_suffix(text->str, "\n\n")) {
-        ssize_t n = read(input, &c, 1);
+    while (!agent_transfer_header_is_whole(text, size)) {
+        ssize_t n = size < sizeof(text) ? read(input, text + size, 1) : 0;
 
         if (n < 0 && errno == EINTR) {
             continue;
         }
-        if (n != 1 || text->len >= MAX_HEADER_BYTES || c == '\0') {
+        if (n != 1) {
             fail(error, AGENT_MIGRATE_ERROR_COPY, "no transfer header");
             return NULL;
         }
-        g_string_append_c(text, c);
+        size++;
     }
-    if (!g_str_has_prefix(text->str, key)) {
+    id = agent_transfer_header_parse(text, size);
+    if (id == NULL) {
         fail(error, AGENT_MIGRATE_ERROR_COPY, "unknown transfer header");
-        return NULL;
     }
-    return g_strstrip(g_strdup(text->str + strlen(key)));
+    return id;
 }
 
 /* Returns: (owned) the place of @id, if this transfer may bring it. */
@@ -797,13 +797,14 @@ keep_arrival(const char *part,
     if (!exists(from)) {
         return fail(error, AGENT_MIGRATE_ERROR_COPY, "%s did not arrive", base);
     }
-    if (!pve_mkdir_parents(whole, 0700, error) || !remove_tree(to, error)) {
+    if (!pve_mkdir_parents(whole, 0700, error) ||
+        !agent_child_remove_tree(to, error)) {
         return FALSE;
     }
     if (rename(from, to) < 0) {
         return pve_errno_error(error, "rename to", to);
     }
-    return remove_tree(part, error) && sync_directory(whole, error);
+    return agent_child_remove_tree(part, error) && sync_directory(whole, error);
 }
 
 gboolean
@@ -833,7 +834,8 @@ agent_migrate_receive(guint32 ctid,
     base = g_path_get_basename(place->path);
     parent = g_path_get_dirname(part);
     /* The container's own ids must be able to walk through this one. */
-    if (!remove_tree(part, error) || !pve_mkdir_parents(parent, 0755, error) ||
+    if (!agent_child_remove_tree(part, error) ||
+        !pve_mkdir_parents(parent, 0755, error) ||
         !pve_mkdir_parents(part, 0700, error) || !unpack(part, input, error)) {
         return FALSE;
     }
@@ -876,6 +878,42 @@ accept_volume(const char *id, const char *transfer, GError **error)
     return sync_directory(parent, error);
 }
 
+/* We threw away what came before the record did. The sender keeps everything
+ * until we have accepted, so it may as well hold it again. */
+static gboolean
+send_back(guint32 ctid, const char *node, GError *why, GError **error)
+{
+    gboolean unknown = FALSE;
+
+    if (node == NULL || strcmp(node, agent_holds_node()) == 0) {
+        g_propagate_error(error, why);
+        return FALSE;
+    }
+    g_message("container %u: %s; back to %s", ctid, why->message, node);
+    g_error_free(why);
+    return agent_holds_hand_over(ctid, node, &unknown, error) &&
+           fail(error, AGENT_MIGRATE_ERROR_CHANGED, "it went back to %s", node);
+}
+
+static gboolean
+accept_volumes(guint32 ctid, const AgentHoldRec *own, GError **error)
+{
+    GError *why = NULL;
+
+    for (char **id = own->volumes; id != NULL && *id != NULL; id++) {
+        if (accept_volume(*id, own->transfer, &why)) {
+            continue;
+        }
+        if (g_error_matches(why, AGENT_MIGRATE_ERROR,
+                            AGENT_MIGRATE_ERROR_REFUSED)) {
+            return send_back(ctid, own->from, why, error);
+        }
+        g_propagate_error(error, why);
+        return FALSE;
+    }
+    return TRUE;
+}
+
 gboolean
 agent_migrate_accept(guint32 ctid, GError **error)
 {
@@ -888,9 +926,9 @@ agent_migrate_accept(guint32 ctid, GError **error)
         return FALSE;
     }
     own = view->own;
-    if (!view->quorate || !is_here(view) || own == NULL || view->n_other > 0) {
+    if (!view->quorate || own == NULL || view->n_other > 0) {
         return fail(error, AGENT_MIGRATE_ERROR_CHANGED,
-                    "its file and its only record are not both here");
+                    "its only record is not here");
     }
     if (own->transfer == NULL) {
         return TRUE;
@@ -899,14 +937,13 @@ agent_migrate_accept(guint32 ctid, GError **error)
     if (unlink(note) < 0 && errno != ENOENT) {
         return pve_errno_error(error, "remove", note);
     }
-    for (char **id = own->volumes; id != NULL && *id != NULL; id++) {
-        if (!accept_volume(*id, own->transfer, error)) {
-            return FALSE;
-        }
+    if (!accept_volumes(ctid, own, error)) {
+        return FALSE;
     }
     own->resume = own->ran;
     own->ran = FALSE;
     g_clear_pointer(&own->transfer, g_free);
+    g_clear_pointer(&own->from, g_free);
     g_free(own->boot_id);
     own->boot_id = g_steal_pointer(&boot_id);
     if (!agent_holds_store(ctid, own, FALSE, error)) {

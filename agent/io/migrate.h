@@ -5,14 +5,15 @@
  *                                         migrate-out: ask, stop, copy
  *     receive (by ssh): into .transfer-ID
  *                                         look again, note, rename the record
- *     accept: .transfer-ID to its place   delete what was handed over
- *     start
+ *     accept: .transfer-ID to its place
+ *     start                               clean: delete what was handed over
  *
  * Volumes arrive under the transfer's name and get their own only when the
  * record has come: what is not handed over can be thrown away, what is
  * cannot be mistaken for something else. Before the holder renames the record
  * it leaves a note, /var/lib/lxc/CTID/departed, which says what to delete once
- * the record is seen elsewhere; a holder that dies in between finds it.
+ * another node's record says that it has accepted: a holder or receiver that
+ * dies anywhere leaves two copies, never none.
  *
  * Owner   the caller holds the container's step lock, except in receive.
  * Errors  GError, one line for people.

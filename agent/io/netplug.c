@@ -82,39 +82,59 @@ exchange(Request *request, Reply *reply)
     return 0;
 }
 
-/* "bridge" in IFLA_LINKINFO / IFLA_INFO_KIND. */
-static gboolean
-is_bridge(const struct rtattr *link_info)
+/* Finds the attribute of @type among @size @bytes of attributes. Returns:
+ * (borrowed) its data, or NULL. */
+static const char *
+find_attribute(const char *bytes, gsize size, guint16 type, gsize *length)
 {
-    const struct rtattr *a = RTA_DATA(link_info);
-    int left = (int)RTA_PAYLOAD(link_info);
+    struct rtattr a;
 
-    for (; RTA_OK(a, left); a = RTA_NEXT(a, left)) {
-        if (a->rta_type == IFLA_INFO_KIND) {
-            return strncmp(RTA_DATA(a), "bridge", RTA_PAYLOAD(a)) == 0;
+    while (size >= sizeof(a)) {
+        gsize step;
+
+        memcpy(&a, bytes, sizeof(a));
+        if (a.rta_len < sizeof(a) || a.rta_len > size) {
+            return NULL;
         }
+        if (a.rta_type == type) {
+            *length = a.rta_len - sizeof(a);
+            return bytes + RTA_LENGTH(0);
+        }
+        step = MIN(RTA_ALIGN(a.rta_len), size);
+        bytes += step;
+        size -= step;
     }
-    return FALSE;
+    return NULL;
 }
 
 static void
 read_link(const Reply *reply, AgentLink *link)
 {
-    const struct ifinfomsg *info = NLMSG_DATA(&reply->header);
-    const struct rtattr *a = IFLA_RTA(info);
-    int left = (int)IFLA_PAYLOAD(&reply->header);
+    const gsize start = NLMSG_LENGTH(sizeof(struct ifinfomsg));
+    const gsize end = MIN(reply->header.nlmsg_len, sizeof(reply->bytes));
+    const char *attributes = reply->bytes + NLMSG_ALIGN(start);
+    struct ifinfomsg info;
+    const char *found;
+    gsize size, length;
+    guint32 mtu;
 
-    link->index = info->ifi_index;
-    for (; RTA_OK(a, left); a = RTA_NEXT(a, left)) {
-        if (a->rta_type == IFLA_MTU) {
-            guint32 mtu;
-
-            memcpy(&mtu, RTA_DATA(a), sizeof(mtu));
-            link->mtu = mtu;
-        } else if (a->rta_type == IFLA_LINKINFO) {
-            link->is_bridge = is_bridge(a);
-        }
+    if (end < NLMSG_ALIGN(start)) {
+        return;
     }
+    size = end - NLMSG_ALIGN(start);
+    memcpy(&info, reply->bytes + NLMSG_LENGTH(0), sizeof(info));
+    link->index = info.ifi_index;
+    found = find_attribute(attributes, size, IFLA_MTU, &length);
+    if (found != NULL && length == sizeof(mtu)) {
+        memcpy(&mtu, found, sizeof(mtu));
+        link->mtu = mtu;
+    }
+    found = find_attribute(attributes, size, IFLA_LINKINFO, &length);
+    if (found != NULL) {
+        found = find_attribute(found, length, IFLA_INFO_KIND, &length);
+    }
+    link->is_bridge = found != NULL && length >= strlen("bridge") &&
+                      strncmp(found, "bridge", length) == 0;
 }
 
 gboolean

@@ -142,6 +142,23 @@ request_init(Request *self, GError **error)
 
 /* --- making --- */
 
+/* Notes it, and what was made before, in the record: should we die now, destroy
+ * knows what to free. */
+static gboolean
+note_volume(const char *volume, gpointer data, GError **error)
+{
+    Request *self = data;
+    g_autoptr(GPtrArray) ids = g_ptr_array_new();
+
+    for (guint i = 0; i < self->made->len; i++) {
+        g_ptr_array_add(ids, self->made->pdata[i]);
+    }
+    g_ptr_array_add(ids, (gpointer)volume);
+    g_ptr_array_add(ids, NULL);
+    return agent_holds_set_making(self->ctid, (const char *const *)ids->pdata,
+                                  error);
+}
+
 static gboolean
 make_volume(Request *self, AgentMount *mount, GError **error)
 {
@@ -151,7 +168,7 @@ make_volume(Request *self, AgentMount *mount, GError **error)
 
     agent_guestconf_root_ids(self->conf, &uid, &gid);
     made = agent_volumes_make(self->cfg, self->ctid, mount->volume, uid, gid,
-                              error);
+                              note_volume, self, error);
     if (made == NULL) {
         g_prefix_error(error, "%s: ", mount->key);
         return FALSE;
@@ -235,6 +252,33 @@ unpack(Request *self, GError **error)
     return TRUE;
 }
 
+/* Frees the volumes that an aborted creation noted and @conf does not name. */
+static gboolean
+free_noted(const AgentGuestConf *conf,
+           const AgentStorageCfg *cfg,
+           GError **error)
+{
+    guint32 ctid = agent_guestconf_ctid(conf);
+    g_auto(GStrv) noted = agent_holds_making(ctid, error);
+    g_auto(GStrv) used = agent_guestconf_volumes(conf);
+
+    for (char **id = noted; id != NULL && *id != NULL; id++) {
+        if (!g_strv_contains((const char *const *)used, *id) &&
+            !agent_volumes_free(cfg, ctid, *id, error)) {
+            return FALSE;
+        }
+    }
+    return noted != NULL;
+}
+
+/* An earlier try at this request did not get to its end. */
+static gboolean
+free_leftovers(const Request *self, GError **error)
+{
+    return free_noted(self->conf, self->cfg, error) &&
+           agent_holds_set_making(self->ctid, NULL, error);
+}
+
 /* The record comes before the volumes: who finds one without the other knows
  * whose they are. */
 static gboolean
@@ -243,14 +287,22 @@ open_record(Request *self, GError **error)
     g_autoptr(GError) local = NULL;
 
     if (agent_holds_update(self->ctid, NULL, NULL, -1, &local)) {
-        return TRUE;
+        return free_leftovers(self, error);
     }
     if (!g_error_matches(local, AGENT_HOLDS_ERROR, AGENT_HOLDS_ERROR_UNKNOWN)) {
         g_propagate_error(error, g_steal_pointer(&local));
         return FALSE;
     }
-    self->has_new_record = agent_holds_create(self->ctid, NULL, error);
-    return self->has_new_record;
+    g_clear_error(&local);
+    if (agent_holds_create(self->ctid, NULL, &local)) {
+        return self->has_new_record = TRUE;
+    }
+    /* It may be there all the same when only its sync failed. */
+    self->has_new_record =
+        !g_error_matches(local, AGENT_HOLDS_ERROR, AGENT_HOLDS_ERROR_HELD) &&
+        !g_error_matches(local, G_FILE_ERROR, G_FILE_ERROR_EXIST);
+    g_propagate_error(error, g_steal_pointer(&local));
+    return FALSE;
 }
 
 /* The file may have been moved or removed while we unpacked. */
@@ -276,9 +328,14 @@ write_result(Request *self, GError **error)
     }
     (void)agent_prepare_macs(self->conf);
     volumes = agent_guestconf_volumes(self->conf);
-    return agent_holds_update(self->ctid, (const char *const *)volumes, NULL,
-                              -1, error) &&
-           agent_configs_store(self->conf, error);
+    if (!agent_holds_update(self->ctid, (const char *const *)volumes, NULL, -1,
+                            error) ||
+        !agent_configs_store(self->conf, error)) {
+        return FALSE;
+    }
+    /* It is made: a note that stays is dropped by the next record. */
+    (void)agent_holds_set_making(self->ctid, NULL, NULL);
+    return TRUE;
 }
 
 static gboolean
@@ -294,30 +351,47 @@ mark_locked(const Request *self, GError **error)
 }
 
 static void
+undo_record(const Request *self)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (self->has_new_record
+            ? !agent_holds_remove(self->ctid, &error)
+            : !agent_holds_set_making(self->ctid, NULL, &error)) {
+        g_warning("CT %u: %s", self->ctid, error->message);
+    }
+}
+
+static void
 undo(Request *self)
 {
+    gboolean fine = TRUE;
+
     for (guint i = self->made->len; i-- > 0;) {
         g_autoptr(GError) error = NULL;
 
         if (!agent_volumes_free(self->cfg, self->ctid, self->made->pdata[i],
                                 &error)) {
             g_warning("CT %u: %s", self->ctid, error->message);
+            fine = FALSE;
         }
     }
-    if (self->has_new_record) {
-        g_autoptr(GError) error = NULL;
-
-        if (!agent_holds_remove(self->ctid, &error)) {
-            g_warning("CT %u: %s", self->ctid, error->message);
-        }
+    if (fine) {
+        undo_record(self);
     }
 }
 
 static gboolean
 carry_out(Request *self, GError **error)
 {
-    if (open_record(self, error) && make_volumes(self, error) &&
-        unpack(self, error) && write_result(self, error)) {
+    if (!open_record(self, error)) {
+        if (self->has_new_record) {
+            undo_record(self);
+        }
+        return FALSE;
+    }
+    if (make_volumes(self, error) && unpack(self, error) &&
+        write_result(self, error)) {
         return TRUE;
     }
     undo(self);
@@ -376,11 +450,18 @@ static void
 remove_directory(guint32 ctid)
 {
     static const char *const files[] = {"config", "rules.seccomp", NULL};
+    static const char *const traces[] = {"log", "stderr", "warnings", NULL};
     g_autofree char *directory = g_strdup_printf(PVE_LXC_DIR "/%u", ctid);
     g_autofree char *rootfs = g_build_filename(directory, "rootfs", NULL);
 
     for (guint i = 0; files[i] != NULL; i++) {
         g_autofree char *path = g_build_filename(directory, files[i], NULL);
+
+        (void)unlink(path);
+    }
+    for (guint i = 0; traces[i] != NULL; i++) {
+        g_autofree char *path =
+            g_strdup_printf(PVE_CT_RUN_DIR "/ct-%u.%s", ctid, traces[i]);
 
         (void)unlink(path);
     }
@@ -420,6 +501,22 @@ store_request(guint32 ctid, const AgentGuestConf *conf, GError **error)
     return agent_configs_store(own, error);
 }
 
+/* With volumes that could not be freed the file stays, for destroy. */
+static void
+remove_request(guint32 ctid)
+{
+    g_auto(GStrv) left = agent_holds_making(ctid, NULL);
+
+    if (left != NULL && *left != NULL) {
+        g_printerr("volumes of CT %u are left: 'pct unlock %u', then 'pct "
+                   "destroy %u'\n",
+                   ctid, ctid, ctid);
+        return;
+    }
+    remove_directory(ctid);
+    (void)agent_configs_remove(ctid, NULL);
+}
+
 gboolean
 agent_ops_create(AgentCreate *what, GError **error)
 {
@@ -436,8 +533,7 @@ agent_ops_create(AgentCreate *what, GError **error)
         agent_ops_materialize(what->ctid, &local)) {
         return TRUE;
     }
-    remove_directory(what->ctid);
-    (void)agent_configs_remove(what->ctid, NULL);
+    remove_request(what->ctid);
     g_propagate_prefixed_error(error, g_steal_pointer(&local),
                                "unable to create CT %u - ", what->ctid);
     return FALSE;
@@ -482,7 +578,7 @@ free_volumes(const AgentGuestConf *conf, GError **error)
             return FALSE;
         }
     }
-    return TRUE;
+    return free_noted(conf, cfg, error);
 }
 
 static gboolean
@@ -498,6 +594,28 @@ remove_all(const AgentGuestConf *conf, GError **error)
     agent_guestconf_set(last, "lock", "destroyed");
     return agent_configs_store(last, error) &&
            agent_holds_remove(ctid, error) && agent_configs_remove(ctid, error);
+}
+
+gboolean
+agent_ops_unlock(guint32 ctid, GError **error)
+{
+    g_autoptr(AgentLock) lock = agent_lock_config(ctid, error);
+    g_autoptr(AgentGuestConf) conf = NULL;
+
+    if (lock == NULL || !agent_configs_check_quorum(error)) {
+        return FALSE;
+    }
+    conf = agent_configs_load(ctid, error);
+    if (conf == NULL) {
+        return FALSE;
+    }
+    if (agent_guestconf_lock(conf) == NULL) {
+        g_set_error(error, AGENT_OPS_ERROR, AGENT_OPS_ERROR_FAILED,
+                    "no lock found trying to remove any lock");
+        return FALSE;
+    }
+    agent_guestconf_unset(conf, "lock");
+    return agent_configs_store(conf, error);
 }
 
 gboolean

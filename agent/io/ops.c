@@ -3,34 +3,27 @@
 #include "agent/io/ops.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
-#include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "agent/io/cgroups.h"
-#include "agent/io/child.h"
 #include "agent/io/configs.h"
 #include "agent/io/container.h"
-#include "agent/io/holds.h"
 #include "agent/io/lockfile.h"
 #include "agent/io/prepare.h"
+#include "agent/io/supervisor.h"
 #include "common/files.h"
 #include "common/names.h"
 #include "common/paths.h"
 
 enum {
-    STATUS_FD = 3, /* of the supervisor: it reports a failed start there */
     LOOK_MS = 10,
     START_TIMEOUT_MS = 180000, /* a mount may wait for another host's mark */
+    CLEAN_TIMEOUT_MS = 30000,  /* of an earlier run */
     GONE_TIMEOUT_MS = 120000,
     MAX_REPORT = 4096,
 };
-
-#define SUPERVISOR PVE_LIBEXECDIR "/pve-lxc-supervise"
 
 /* --- what runs --- */
 
@@ -102,67 +95,6 @@ agent_ops_is_running(guint32 ctid)
 
 /* --- start --- */
 
-/* The child of the child: its parent is init, it has no terminal, and only
- * three descriptors and the one to report on. */
-static void __attribute__((noreturn))
-exec_supervisor(guint32 ctid, int status, const char *stderr_path)
-{
-    char id[16];
-    char *const argv[] = {(char *)SUPERVISOR, id, NULL};
-    char *const environment[] = {
-        (char *)"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:"
-                "/bin",
-        (char *)"TERM=linux", NULL};
-    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    int log = open(stderr_path,
-                   O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0640);
-
-    /* Out of the way of the numbers we are about to set. */
-    status = fcntl(status, F_DUPFD, STATUS_FD + 1);
-    if (null < 0 || status < 0 || dup2(null, STDIN_FILENO) < 0 ||
-        dup2(log >= 0 ? log : null, STDOUT_FILENO) < 0 ||
-        dup2(log >= 0 ? log : null, STDERR_FILENO) < 0 ||
-        dup2(status, STATUS_FD) < 0) {
-        _exit(127);
-    }
-    agent_child_close_fds(STATUS_FD);
-    (void)g_snprintf(id, sizeof(id), "%u", ctid);
-    (void)execve(SUPERVISOR, argv, environment);
-    dprintf(STATUS_FD, SUPERVISOR ": %s", strerror(errno));
-    _exit(127);
-}
-
-/* Returns the end to read its report from, or -1. */
-static int
-spawn_supervisor(guint32 ctid, GError **error)
-{
-    g_autofree char *stderr_path =
-        g_strdup_printf(PVE_CT_RUN_DIR "/ct-%u.stderr", ctid);
-    int ends[2];
-    pid_t pid;
-
-    if (pipe2(ends, O_CLOEXEC) < 0) {
-        pve_errno_error(error, "create", "a pipe");
-        return -1;
-    }
-    pid = fork();
-    if (pid == 0) {
-        (void)setsid();
-        pid = fork();
-        if (pid == 0) {
-            exec_supervisor(ctid, ends[1], stderr_path);
-        }
-        _exit(pid < 0 ? 1 : 0);
-    }
-    (void)close(ends[1]);
-    if (pid < 0 || agent_child_wait(pid) != 0) {
-        (void)close(ends[0]);
-        pve_errno_error(error, "start", SUPERVISOR);
-        return -1;
-    }
-    return ends[0];
-}
-
 /* Reads what is there. Returns FALSE at the end. */
 static gboolean
 read_report(int fd, GString *report)
@@ -206,6 +138,33 @@ wait_until_up(guint32 ctid, int status, GError **error)
                         error);
 }
 
+/* Waits for what is left of an earlier run. */
+static AgentLock *
+begin_run(guint32 ctid, GError **error)
+{
+    AgentLock *run = agent_lock_run(ctid, CLEAN_TIMEOUT_MS, error);
+
+    if (run != NULL && agent_ops_is_running(ctid)) {
+        g_clear_pointer(&run, agent_lock_free);
+        g_set_error(error, AGENT_OPS_ERROR, AGENT_OPS_ERROR_RUNNING,
+                    "CT %u already running", ctid);
+    }
+    return run;
+}
+
+/* Hands the run lock over. Returns where the supervisor reports, or -1. */
+static int
+begin_start(guint32 ctid, GError **error)
+{
+    g_autoptr(AgentLock) run = begin_run(ctid, error);
+    gint64 claimed_us;
+
+    if (run == NULL || !agent_prepare_start(ctid, &claimed_us, error)) {
+        return -1;
+    }
+    return agent_supervisor_spawn(ctid, run, claimed_us, error);
+}
+
 gboolean
 agent_ops_start(guint32 ctid, GError **error)
 {
@@ -220,10 +179,7 @@ agent_ops_start(guint32 ctid, GError **error)
                     "CT %u already running", ctid);
         return FALSE;
     }
-    if (!agent_prepare_start(ctid, error)) {
-        return FALSE;
-    }
-    status = spawn_supervisor(ctid, error);
+    status = begin_start(ctid, error);
     return status >= 0 && wait_until_up(ctid, status, error);
 }
 

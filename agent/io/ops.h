@@ -68,7 +68,11 @@ gboolean agent_ops_create(AgentCreate *what, GError **error);
 gboolean agent_ops_materialize(guint32 ctid, GError **error);
 /* Is there something to materialize? */
 gboolean agent_ops_is_request(const AgentGuestConf *conf);
-/* Frees volumes and removes the file. @force stops it first. */
+/* Removes whatever `lock:` stands in the file. A creation under way holds the
+ * mutex: then this fails. */
+gboolean agent_ops_unlock(guint32 ctid, GError **error);
+/* Frees volumes, those of an aborted creation too, and removes the file. @force
+ * stops it first. */
 gboolean agent_ops_destroy(guint32 ctid, gboolean force, GError **error);
 
 #endif

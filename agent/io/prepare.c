@@ -217,7 +217,28 @@ write_config(const AgentGuestConf *conf, GError **error)
 }
 
 gboolean
-agent_prepare_start(guint32 ctid, GError **error)
+agent_prepare_clean(guint32 ctid, GError **error)
+{
+    agent_netplug_clean(ctid);
+    return agent_cgroups_clean(ctid, error);
+}
+
+gboolean
+agent_prepare_check_claim(gint64 claimed_us, GError **error)
+{
+    if (g_get_monotonic_time() - claimed_us >
+        AGENT_HOLDS_CLAIM_VALID_S * G_USEC_PER_SEC) {
+        g_set_error(error, AGENT_OPS_ERROR, AGENT_OPS_ERROR_FAILED,
+                    "the claim on the container is more than %d s old, try "
+                    "again",
+                    AGENT_HOLDS_CLAIM_VALID_S);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+gboolean
+agent_prepare_start(guint32 ctid, gint64 *claimed_us, GError **error)
 {
     g_autoptr(AgentGuestConf) conf = NULL;
 
@@ -225,6 +246,10 @@ agent_prepare_start(guint32 ctid, GError **error)
         return FALSE;
     }
     conf = load_applied(ctid, error);
-    return conf != NULL && write_config(conf, error) &&
-           agent_holds_claim(ctid, error);
+    if (conf == NULL || !agent_prepare_clean(ctid, error) ||
+        !write_config(conf, error) || !agent_holds_claim(ctid, error)) {
+        return FALSE;
+    }
+    *claimed_us = g_get_monotonic_time();
+    return TRUE;
 }

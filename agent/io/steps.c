@@ -187,6 +187,29 @@ ask_everybody(guint32 ctid, GError **error)
     return TRUE;
 }
 
+/* Without a record the volumes say which node is the right one. */
+static gboolean
+check_volumes_here(const AgentHoldRec *record, GError **error)
+{
+    for (char **id = record->volumes; *id != NULL; id++) {
+        g_autoptr(AgentPlace) place = agent_place_find(*id, error);
+
+        if (place == NULL) {
+            return FALSE;
+        }
+        if (!place->shared && place->path != NULL &&
+            access(place->path, F_OK) < 0) {
+            g_set_error(error, AGENT_HOLDS_ERROR, AGENT_HOLDS_ERROR_UNKNOWN,
+                        "volume '%s' is not on this node, and no record says "
+                        "who holds it: move the file to the node that has the "
+                        "volume",
+                        *id);
+            return FALSE;
+        }
+    }
+    return TRUE;
+}
+
 static gboolean
 run_adopt(const Step *step, GError **error)
 {
@@ -200,11 +223,9 @@ run_adopt(const Step *step, GError **error)
         (view->own_present && (view->own == NULL || !view->own->adopting))) {
         return changed(error, "it is not ours to adopt any more");
     }
-    if (!ask_everybody(step->ctid, error)) {
-        return FALSE;
-    }
     record = new_record(view, step->ctid, error);
-    if (record == NULL) {
+    if (record == NULL || !check_volumes_here(record, error) ||
+        !ask_everybody(step->ctid, error)) {
         return FALSE;
     }
     record->adopting = TRUE;
@@ -236,6 +257,21 @@ run_withdraw(const Step *step, GError **error)
     return agent_holds_remove(step->ctid, error);
 }
 
+/* What the file names is no longer being made. */
+static void
+forget_made(AgentHoldRec *own, char **volumes)
+{
+    g_autoptr(GPtrArray) left = g_ptr_array_new_with_free_func(g_free);
+
+    for (char **id = own->making; id != NULL && *id != NULL; id++) {
+        if (!g_strv_contains((const char *const *)volumes, *id)) {
+            g_ptr_array_add(left, g_strdup(*id));
+        }
+    }
+    g_ptr_array_add(left, NULL);
+    agent_holdrec_set_making(own, (const char *const *)left->pdata);
+}
+
 static gboolean
 record_now(const Step *step, GError **error)
 {
@@ -256,6 +292,7 @@ record_now(const Step *step, GError **error)
     conf = conf_of(view, step->ctid);
     volumes = agent_guestconf_volumes(conf);
     agent_holdrec_set_volumes(own, (const char *const *)volumes);
+    forget_made(own, volumes);
     if (running || strcmp(own->boot_id, boot_id) == 0) {
         own->ran = running;
     }
@@ -263,6 +300,7 @@ record_now(const Step *step, GError **error)
         g_free(own->boot_id);
         own->boot_id = g_steal_pointer(&boot_id);
         g_clear_pointer(&own->transfer, g_free);
+        g_clear_pointer(&own->from, g_free);
         own->adopting = FALSE;
     }
     own->resume = FALSE;

@@ -2,7 +2,6 @@
 
 #include "agent/io/volumes.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -15,7 +14,7 @@
 #include "agent/io/ops.h"
 #include "common/files.h"
 
-enum { MAX_VOLUMES = 1024, MAX_DEPTH = 500 };
+enum { MAX_VOLUMES = 1024 };
 
 void
 agent_new_volume_free(AgentNewVolume *self)
@@ -85,13 +84,31 @@ is_taken(const char *directory, guint32 ctid, guint n)
                   g_strdup_printf("subvol-%u-disk-%u.subvol", ctid, n));
 }
 
+/* One volume on its way. */
+typedef struct {
+    const char *storage; /* id */
+    const char *directory;
+    guint32 ctid;
+    guint64 size; /* 0: a directory */
+    guint32 uid, gid;
+    AgentVolumeNamedFunc named;
+    gpointer data;
+} Making;
+
 static gboolean
-make_subvol(const char *path, guint32 uid, guint32 gid, GError **error)
+make_subvol(const Making *self,
+            const char *path,
+            const char *volume,
+            GError **error)
 {
     if (mkdir(path, 0755) < 0) {
         return pve_errno_error(error, "create directory", path);
     }
-    if (chown(path, uid, gid) < 0 || chmod(path, 0755) < 0) {
+    if (!self->named(volume, self->data, error)) {
+        (void)rmdir(path);
+        return FALSE;
+    }
+    if (chown(path, self->uid, self->gid) < 0 || chmod(path, 0755) < 0) {
         pve_errno_error(error, "change owner of", path);
         (void)rmdir(path);
         return FALSE;
@@ -100,9 +117,10 @@ make_subvol(const char *path, guint32 uid, guint32 gid, GError **error)
 }
 
 static gboolean
-make_filesystem(const char *path, guint32 uid, guint32 gid, GError **error)
+make_filesystem(const Making *self, const char *path, GError **error)
 {
-    g_autofree char *owner = g_strdup_printf("root_owner=%u:%u", uid, gid);
+    g_autofree char *owner =
+        g_strdup_printf("root_owner=%u:%u", self->uid, self->gid);
     const char *const argv[] = {"mkfs.ext4", "-q", "-O", "mmp", "-E",
                                 owner,       "--", path, NULL};
 
@@ -110,57 +128,74 @@ make_filesystem(const char *path, guint32 uid, guint32 gid, GError **error)
 }
 
 static gboolean
-make_raw(
-    const char *path, guint64 size, guint32 uid, guint32 gid, GError **error)
+make_raw(const Making *self,
+         const char *path,
+         const char *volume,
+         GError **error)
 {
     PVE_AUTOFD(fd) = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
 
     if (fd < 0) {
         return pve_errno_error(error, "create", path);
     }
-    if (ftruncate(fd, (off_t)size) < 0) {
+    if (!self->named(volume, self->data, error)) {
+        (void)unlink(path);
+        return FALSE;
+    }
+    if (ftruncate(fd, (off_t)self->size) < 0) {
         pve_errno_error(error, "set the size of", path);
         (void)unlink(path);
         return FALSE;
     }
     printf("Formatting '%s', fmt=raw size=%" G_GUINT64_FORMAT
            " preallocation=off\n",
-           path, size);
+           path, self->size);
     fflush(stdout);
-    if (!make_filesystem(path, uid, gid, error)) {
+    if (!make_filesystem(self, path, error)) {
         (void)unlink(path);
         return FALSE;
     }
     return TRUE;
 }
 
+/* Number @n, as long as nobody has it. Returns: (owned), or NULL; then with
+ * EXIST set it was taken just now. */
+static AgentNewVolume *
+make_number(const Making *self, guint n, GError **error)
+{
+    g_autofree char *name =
+        self->size > 0
+            ? g_strdup_printf("vm-%u-disk-%u.raw", self->ctid, n)
+            : g_strdup_printf("subvol-%u-disk-%u.subvol", self->ctid, n);
+    g_autofree char *path = g_build_filename(self->directory, name, NULL);
+    g_autofree char *volume =
+        g_strdup_printf("%s:%u/%s", self->storage, self->ctid, name);
+    AgentNewVolume *made;
+
+    if (self->size > 0 ? !make_raw(self, path, volume, error)
+                       : !make_subvol(self, path, volume, error)) {
+        return NULL;
+    }
+    made = g_new0(AgentNewVolume, 1);
+    made->volume = g_steal_pointer(&volume);
+    made->size_bytes = (gint64)self->size;
+    return made;
+}
+
 /* Takes the first free number: whoever comes second gets EEXIST and tries the
  * next one. */
 static AgentNewVolume *
-make_first_free(const char *storage,
-                const char *directory,
-                guint32 ctid,
-                guint64 size,
-                guint32 uid,
-                guint32 gid,
-                GError **error)
+make_first_free(const Making *self, GError **error)
 {
     for (guint n = 0; n < MAX_VOLUMES; n++) {
-        g_autofree char *name =
-            size > 0 ? g_strdup_printf("vm-%u-disk-%u.raw", ctid, n)
-                     : g_strdup_printf("subvol-%u-disk-%u.subvol", ctid, n);
-        g_autofree char *path = g_build_filename(directory, name, NULL);
         g_autoptr(GError) local = NULL;
         AgentNewVolume *made;
 
-        if (is_taken(directory, ctid, n)) {
+        if (is_taken(self->directory, self->ctid, n)) {
             continue;
         }
-        if (size > 0 ? make_raw(path, size, uid, gid, &local)
-                     : make_subvol(path, uid, gid, &local)) {
-            made = g_new0(AgentNewVolume, 1);
-            made->volume = g_strdup_printf("%s:%u/%s", storage, ctid, name);
-            made->size_bytes = (gint64)size;
+        made = make_number(self, n, &local);
+        if (made != NULL) {
             return made;
         }
         if (!g_error_matches(local, G_FILE_ERROR, G_FILE_ERROR_EXIST)) {
@@ -170,7 +205,7 @@ make_first_free(const char *storage,
     }
     g_set_error(error, AGENT_STORAGE_ERROR, AGENT_STORAGE_ERROR_VOLUME,
                 "unable to allocate an image name for VM %u in storage '%s'",
-                ctid, storage);
+                self->ctid, self->storage);
     return NULL;
 }
 
@@ -190,11 +225,14 @@ agent_volumes_make(const AgentStorageCfg *cfg,
                    const char *request,
                    guint32 uid,
                    guint32 gid,
+                   AgentVolumeNamedFunc named,
+                   gpointer data,
                    GError **error)
 {
     g_autofree char *id = NULL;
     g_autofree char *directory = NULL;
     const AgentStorage *storage;
+    Making making = {.ctid = ctid, .uid = uid, .gid = gid};
     guint64 mib;
 
     if (!agent_volumes_check_request(cfg, request, error) ||
@@ -206,7 +244,12 @@ agent_volumes_make(const AgentStorageCfg *cfg,
     if (!make_folders(storage, directory, error)) {
         return NULL;
     }
-    return make_first_free(id, directory, ctid, mib << 20, uid, gid, error);
+    making.storage = id;
+    making.directory = directory;
+    making.size = mib << 20;
+    making.named = named;
+    making.data = data;
+    return make_first_free(&making, error);
 }
 
 /* --- finding --- */
@@ -273,46 +316,6 @@ agent_volumes_template(const AgentStorageCfg *cfg,
 
 /* --- freeing --- */
 
-/* Removes @name in @parent and all below it, never following a link and never
- * crossing into another mount. */
-static gboolean
-remove_tree(int parent, const char *name, dev_t device, guint depth)
-{
-    PVE_AUTOFD(fd) = -1;
-    struct stat st;
-    DIR *dir;
-    struct dirent *entry;
-    gboolean fine = TRUE;
-
-    if (unlinkat(parent, name, 0) == 0 || errno == ENOENT) {
-        return TRUE;
-    }
-    if ((errno != EISDIR && errno != EPERM) || depth > MAX_DEPTH) {
-        return FALSE;
-    }
-    fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0 || fstat(fd, &st) < 0) {
-        return FALSE;
-    }
-    if (depth > 0 && st.st_dev != device) {
-        errno = EXDEV;
-        return FALSE;
-    }
-    dir = fdopendir(fd);
-    if (dir == NULL) {
-        return FALSE;
-    }
-    (void)pve_steal_fd(&fd);
-    while (fine && (entry = readdir(dir)) != NULL) {
-        if (strcmp(entry->d_name, ".") != 0 &&
-            strcmp(entry->d_name, "..") != 0) {
-            fine = remove_tree(dirfd(dir), entry->d_name, st.st_dev, depth + 1);
-        }
-    }
-    (void)closedir(dir);
-    return fine && unlinkat(parent, name, AT_REMOVEDIR) == 0;
-}
-
 gboolean
 agent_volumes_free(const AgentStorageCfg *cfg,
                    guint32 ctid,
@@ -335,8 +338,8 @@ agent_volumes_free(const AgentStorageCfg *cfg,
     if (path == NULL) {
         return FALSE;
     }
-    if (!remove_tree(AT_FDCWD, path, 0, 0)) {
-        return pve_errno_error(error, "remove", path);
+    if (!agent_child_remove_tree(path, error)) {
+        return FALSE;
     }
     /* The folder of the last volume goes too; others keep it. */
     directory = g_path_get_dirname(path);

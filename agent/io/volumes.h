@@ -22,6 +22,11 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(AgentNewVolume, agent_new_volume_free)
 gboolean agent_volumes_check_request(const AgentStorageCfg *cfg,
                                      const char *request,
                                      GError **error);
+/* The name of a new volume is taken, and nothing is in it yet. FALSE with
+ * @error: it goes away again. */
+typedef gboolean (*AgentVolumeNamedFunc)(const char *volume,
+                                         gpointer data,
+                                         GError **error);
 /* Makes the volume that @request asks for, its root owned by @uid:@gid.
  * Returns: (owned), or NULL and nothing is left. */
 AgentNewVolume *agent_volumes_make(const AgentStorageCfg *cfg,
@@ -29,6 +34,8 @@ AgentNewVolume *agent_volumes_make(const AgentStorageCfg *cfg,
                                    const char *request,
                                    guint32 uid,
                                    guint32 gid,
+                                   AgentVolumeNamedFunc named,
+                                   gpointer data,
                                    GError **error);
 /* Returns: (owned) the absolute path of @volume, which exists; or NULL. */
 char *agent_volumes_path(const AgentStorageCfg *cfg,

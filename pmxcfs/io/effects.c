@@ -10,6 +10,9 @@
 
 #define TICK_MS 250
 #define PATIENCE_MS 1000
+/* Changes that nobody here waits for, those of other nodes, are written
+ * together. */
+#define LAZY_COMMIT_MS 20
 
 /* An answer that waits for a transaction. */
 typedef struct {
@@ -31,7 +34,9 @@ struct CfsEffects {
     GQueue queue; /* of CfsEffect */
     gboolean is_running;
     guint depth;         /* of begin */
-    gboolean has_stores; /* submitted in this bundle */
+    gboolean has_stores; /* submitted, not yet to be committed */
+    gboolean is_awaited; /* ... and an answer waits for them */
+    guint lazy_commit;   /* timer */
 
     GQueue waiting;    /* of Waiting, in the order of their numbers */
     guint64 submitted; /* newest number */
@@ -103,6 +108,7 @@ run_reply(CfsEffects *self, CfsEffect *effect)
     waiting->verdict = effect->reply.verdict;
     waiting->entry = g_steal_pointer(&effect->reply.entry);
     g_queue_push_tail(&self->waiting, waiting);
+    self->is_awaited = TRUE;
 }
 
 static void
@@ -179,14 +185,40 @@ cfs_effects_begin(CfsEffects *self)
     self->depth++;
 }
 
+static void
+commit(CfsEffects *self)
+{
+    g_clear_handle_id(&self->lazy_commit, g_source_remove);
+    self->is_awaited = FALSE;
+    if (self->has_stores && self->store != NULL) {
+        cfs_store_commit(self->store);
+    }
+    self->has_stores = FALSE;
+}
+
+static gboolean
+on_lazy_commit(gpointer data)
+{
+    CfsEffects *self = data;
+
+    self->lazy_commit = 0;
+    commit(self);
+    return G_SOURCE_REMOVE;
+}
+
 void
 cfs_effects_end(CfsEffects *self)
 {
     g_assert(self->depth > 0);
     self->depth--;
-    if (self->depth == 0 && self->has_stores) {
-        self->has_stores = FALSE;
-        cfs_store_commit(self->store);
+    if (self->depth > 0 || !self->has_stores) {
+        return;
+    }
+    if (self->is_awaited) {
+        commit(self);
+    } else if (self->lazy_commit == 0) {
+        self->lazy_commit = g_timeout_add_full(
+            CFS_PRIORITY_STORE, LAZY_COMMIT_MS, on_lazy_commit, self, NULL);
     }
 }
 
@@ -426,6 +458,7 @@ cfs_effects_free(CfsEffects *self)
         return;
     }
     g_source_remove(self->tick);
+    g_clear_handle_id(&self->lazy_commit, g_source_remove);
     g_queue_clear_full(&self->queue, (GDestroyNotify)cfs_effect_free);
     g_queue_clear_full(&self->waiting, (GDestroyNotify)waiting_free);
     g_free(self);

@@ -3,11 +3,12 @@
  * The one place where events get their time, and where effects are carried
  * out, in order: messages go to the group, rows to the store, answers and
  * changes to the client (the mount). All rows of one bundle of events become
- * one transaction. An answer that must be stored waits for the transactions
- * before it; a commit that takes too long, or fails because somebody holds the
- * database, lets it go from memory and marks this node not durable until the
- * store has caught up (DESIGN.md 2). A commit that fails answers what waits
- * for it with its errno.
+ * one transaction; what no answer here waits for is written a little later,
+ * with what came meanwhile: the node it was done on has it on its disk. An
+ * answer that must be stored waits for the transactions before it; a commit
+ * that takes too long, or fails because somebody holds the database, lets it go
+ * from memory and marks this node not durable until the store has caught up
+ * (DESIGN.md 2). A commit that fails answers what waits for it with its errno.
  *
  * Owner   the daemon.
  * Thread  the loop.

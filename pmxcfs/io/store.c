@@ -21,6 +21,14 @@
 #define RETRY_US G_USEC_PER_SEC
 #define CLOSE_PATIENCE_US (5 * G_USEC_PER_SEC)
 
+/* Each change writes whole pages, that of the version record among them: the
+ * smaller they are, the less goes to the disk. Only a new database takes it. */
+#define PAGE_BYTES "512"
+/* The log is brought into the database when it has grown by this much and
+ * nobody waits; at the latest by that much. */
+#define LOG_IDLE_BYTES (4u << 20)
+#define LOG_MAX_BYTES (16u << 20)
+
 /* To the letter what the reference makes: both open each other's files. */
 static const char create_table[] =
     "CREATE TABLE tree (  inode INTEGER PRIMARY KEY NOT NULL,"
@@ -62,6 +70,11 @@ struct CfsStore {
     char *path;
     sqlite3 *db; /* the opener's, then the thread's */
     sqlite3_stmt *statements[N_STATEMENTS];
+    guint page_bytes;
+    /* In pages; the thread's. */
+    guint log_size;
+    guint log_checkpointed; /* up to here it is in the database */
+    gboolean has_bad_checkpoint;
 
     GMainContext *context;
     CfsStoreReport report;
@@ -168,6 +181,47 @@ query_text(CfsStore *self, const char *sql, char **text, GError **error)
     return TRUE;
 }
 
+/* After each commit. */
+static int
+on_log_grown(gpointer data, sqlite3 *db, const char *name, int n_pages)
+{
+    CfsStore *self = data;
+
+    self->log_size = (guint)n_pages;
+    if (self->log_size < self->log_checkpointed) {
+        self->log_checkpointed = 0; /* it began anew */
+    }
+    return SQLITE_OK;
+}
+
+/* How the file is written; what it holds does not depend on it. */
+static gboolean
+tune(CfsStore *self, GError **error)
+{
+    static const char *const pragmas[] = {
+        "PRAGMA synchronous=NORMAL",
+        /* Removed content becomes zeros where that costs no extra page:
+         * Debian's default would write each page of a large file twice. */
+        "PRAGMA secure_delete=FAST",
+        /* In KiB: one change must not spill before it is committed. */
+        "PRAGMA cache_size=-8192",
+    };
+    g_autofree char *page_bytes = NULL;
+
+    for (guint i = 0; i < G_N_ELEMENTS(pragmas); i++) {
+        if (!query_text(self, pragmas[i], NULL, error)) {
+            return FALSE;
+        }
+    }
+    if (!query_text(self, "PRAGMA page_size", &page_bytes, error)) {
+        return FALSE;
+    }
+    self->page_bytes = (guint)g_ascii_strtoull(page_bytes, NULL, 10);
+    /* In place of SQLite's own, which checkpoints within a commit. */
+    (void)sqlite3_wal_hook(self->db, on_log_grown, self);
+    return TRUE;
+}
+
 static gboolean
 configure(CfsStore *self, GError **error)
 {
@@ -175,6 +229,9 @@ configure(CfsStore *self, GError **error)
 
     (void)sqlite3_extended_result_codes(self->db, 1);
     (void)sqlite3_busy_timeout(self->db, BUSY_TIMEOUT_MS);
+    if (!query_text(self, "PRAGMA page_size=" PAGE_BYTES, NULL, error)) {
+        return FALSE;
+    }
     if (!query_text(self, "PRAGMA journal_mode=WAL", &mode, error)) {
         g_prefix_error(error, "unable to set WAL mode: ");
         return FALSE;
@@ -185,7 +242,7 @@ configure(CfsStore *self, GError **error)
                     mode != NULL ? mode : "");
         return FALSE;
     }
-    return query_text(self, "PRAGMA synchronous=NORMAL", NULL, error);
+    return tune(self, error);
 }
 
 static void
@@ -540,6 +597,22 @@ flush_log(CfsStore *self)
     return 0;
 }
 
+/* A failure loses nothing: the log grows, and the next one tries again. */
+static void
+checkpoint(CfsStore *self)
+{
+    int code = sqlite3_wal_checkpoint_v2(self->db, NULL,
+                                         SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+    gboolean is_bad = code != SQLITE_OK && errno_of(self->db, code) != EBUSY;
+
+    if (is_bad && !self->has_bad_checkpoint) {
+        g_warning("the log of %s cannot be brought into it: %s", self->path,
+                  sqlite3_errmsg(self->db));
+    }
+    self->has_bad_checkpoint = is_bad;
+    self->log_checkpointed = self->log_size;
+}
+
 /* The thread -------------------------------------------------------------- */
 
 /* On the loop. */
@@ -661,6 +734,24 @@ write_pending(CfsStore *self)
     schedule_report(self);
 }
 
+/* With the mutex held, which it gives up if it has to do something. After the
+ * report: nobody waits for this. */
+static void
+tend_log(CfsStore *self)
+{
+    guint64 grown =
+        (guint64)(self->log_size - self->log_checkpointed) * self->page_bytes;
+    gboolean is_idle = !has_work(self, g_get_monotonic_time());
+
+    /* On a full disk the next transaction may find its room in the log. */
+    if (grown >= LOG_MAX_BYTES || (grown >= LOG_IDLE_BYTES && is_idle) ||
+        (grown > 0 && self->problem == ENOSPC)) {
+        g_mutex_unlock(&self->mutex);
+        checkpoint(self);
+        g_mutex_lock(&self->mutex);
+    }
+}
+
 /* With the mutex held. The last chance of what is pending. */
 static void
 write_rest(CfsStore *self)
@@ -692,6 +783,7 @@ write_loop(gpointer data)
         wait_for_work(self);
         if (!self->is_closing) {
             write_pending(self);
+            tend_log(self);
         }
     }
     write_rest(self);
@@ -738,10 +830,10 @@ cfs_store_submit(CfsStore *self, GPtrArray *puts, GArray *deletes)
 void
 cfs_store_commit(CfsStore *self)
 {
-    G_GNUC_UNUSED g_autoptr(GMutexLocker) lock =
-        g_mutex_locker_new(&self->mutex);
-
+    g_mutex_lock(&self->mutex);
     self->is_wanted = TRUE;
+    g_mutex_unlock(&self->mutex);
+    /* Not before: the thread would wake up only to wait for the mutex. */
     g_cond_signal(&self->wake);
 }
 

@@ -8,4 +8,4 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "net"))
 
 from clustertest import (cluster, module_cluster,  # noqa: E402,F401
                          pytest_collection_modifyitems,
-                         pytest_runtest_makereport)
+                         pytest_runtest_makereport, pytest_sessionstart)

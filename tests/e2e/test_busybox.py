@@ -25,8 +25,8 @@ def prepared(cluster, template):
             if name.endswith(".conf") and name[:-5].isdigit():
                 node.run("pct", "stop", name[:-5], check=False)
                 node.run("pct", "destroy", name[:-5], check=False)
-            else:
-                node.run("rm", f"{PVE}/nodes/{node.name}/lxc/{name}")
+            elif name.endswith(".conf"):
+                node.run("rm", "-f", f"{PVE}/nodes/{node.name}/lxc/{name}")
 
 
 def create(node, ctid, template, *options):
@@ -89,8 +89,8 @@ def test_new_file_gets_the_next_id(cluster, template):
     text = (f"ostemplate: local:vztmpl/{template.name}\n"
             "ostype: unmanaged\nhostname: fresh\nmemory: 64\n"
             "rootfs: local:0\nunprivileged: 1\nstate: started\n")
-    n3.write("/tmp/new-web.conf", text)
-    n3.run("mv", "/tmp/new-web.conf", f"{PVE}/nodes/n1/lxc/new-web.conf")
+    n3.write("/root/new-web.conf", text)
+    n3.run("mv", "/root/new-web.conf", f"{PVE}/nodes/n1/lxc/new-web.conf")
     wait_for(lambda: n2.ok("test", "-e", f"{PVE}/nodes/n1/lxc/100.conf"), 30,
              lambda: str(n1.fail("new-web.conf was not made to 100.conf: "
                                  + n1.output("ls", f"{PVE}/nodes/n1/lxc"),
@@ -104,17 +104,16 @@ def test_new_file_gets_the_next_id(cluster, template):
 
 def test_requests_from_all_nodes_get_different_ids(cluster, template):
     def ask(node):
-        node.write("/tmp/new.conf." + node.name,
+        node.write("/root/new.conf." + node.name,
                    f"ostemplate: local:vztmpl/{template.name}\n"
                    "ostype: unmanaged\nmemory: 64\nrootfs: local:0\n"
                    "unprivileged: 1\n")
-        node.run("mv", "/tmp/new.conf." + node.name,
+        node.run("mv", "/root/new.conf." + node.name,
                  f"{PVE}/nodes/{node.name}/lxc/new.conf")
 
     def made():
-        listing = cluster["n1"].output(
-            "sh", "-c", f"cd {PVE}/nodes; ls n*/lxc/*.conf")
-        paths = listing.split()
+        paths = cluster["n1"].output(
+            "sh", "-c", f"cd {PVE}/nodes; echo n*/lxc/*.conf").split()
         done = [path for path in paths if path[-8:-5].isdigit()]
         return sorted(done) if len(done) == 3 == len(paths) else None
 
@@ -127,9 +126,9 @@ def test_requests_from_all_nodes_get_different_ids(cluster, template):
 
 def test_request_that_cannot_be_met_says_why(cluster):
     n1 = cluster["n1"]
-    n1.write("/tmp/new-bad.conf", "ostemplate: local:vztmpl/nosuch.tar.gz\n"
+    n1.write("/root/new-bad.conf", "ostemplate: local:vztmpl/nosuch.tar.gz\n"
              "rootfs: local:0\nunprivileged: 1\n")
-    n1.run("mv", "/tmp/new-bad.conf", f"{PVE}/nodes/n1/lxc/new-bad.conf")
+    n1.run("mv", "/root/new-bad.conf", f"{PVE}/nodes/n1/lxc/new-bad.conf")
     wait_for(lambda: n1.ok("test", "-e", f"{PVE}/nodes/n1/lxc/failed-bad.conf"),
              30, "new-bad.conf was not renamed to failed-bad.conf")
     first = n1.read(f"{PVE}/nodes/n1/lxc/failed-bad.conf").splitlines()[0]

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 """Writes the corpora: the messages that spec/replication.md shows as captured,
-cut into the pieces that the targets read. Run it again to add to them."""
+cut into the pieces that the targets read, and texts as the agent finds them.
+Run it again to add to them."""
 import pathlib
 import struct
 
@@ -67,3 +68,101 @@ put("message", "update-complete", state(4))
 put("message", "verify-request", state(5, struct.pack("<Q", 1)))
 put("message", "verify", state(6, struct.pack("<Q", 1) + bytes(32)))
 put("message", "unknown", state(9, b"x"))
+
+GUEST = b"""#hello%3A 100%25
+arch: amd64
+hostname: t105
+memory: 256
+mp10: /x,mp=/x
+mp2: local:105/vm-105-disk-1.raw,mp=/y,size=4G,backup=1,mountoptions=noatime;nodev
+net0: name=eth0,bridge=vmbr0,hwaddr=BC:24:11:EE:B5:FE,ip=10.0.0.2/8,gw=10.0.0.1,tag=5
+features: nesting=1,keyctl=1
+dev0: /dev/net/tun,mode=0666
+ostype: debian
+rootfs: local:105/subvol-105-disk-0.subvol,size=0T
+startup: order=1,up=2
+state: started
+unprivileged: 1
+tags: a;b
+lxc.idmap: u 0 100000 65536
+lxc.environment.runtime: A=1
+
+[pve:pending]
+delete: features,mp1
+timezone: host
+
+[s1]
+#about
+memory: 128
+snaptime: 1700000000
+"""
+REQUEST = b"ostemplate: local:vztmpl/t.tar.gz\nrootfs: local:4\nstate: started\n"
+put("guestconf", "whole", GUEST)
+put("guestconf", "request", REQUEST)
+put("guestconf", "odd", b"half a li\n[no section\nx: y\ncpus: -1\n")
+put("lxcconf", "whole", GUEST)
+put("lxcconf", "entrypoint", b"rootfs: local:1/a.raw\nentrypoint: /bin/sh -c 'a b'\n"
+    b"env: A=1\nconsole: 1\ntty: 2\ncores: 2\ncpulimit: 1.5\ncpuunits: 50\n")
+for line in GUEST.splitlines():
+    if b": " in line:
+        put("guestvalue", line.split(b":")[0].decode(), line)
+put("guestvalue", "number", b"cpulimit: 1e2")
+put("guestvalue", "nameserver", b"nameserver: 1.1.1.1 fe80::1%eth0")
+put("holdrec", "record", b"""boot-id: 2f0c6a3e-9f5b-4c43-8a39-0a8a9a3f7f10
+ran: 1
+volumes: local:105/subvol-105-disk-0.subvol,local:105/vm-105-disk-1.raw
+digest: da39a3ee5e6b4b0d3255bfef95601890afd80709
+transfer: 0123456789abcdef0123456789abcdef
+request: web
+resume: 1
+adopting: 1
+new-key: x
+""")
+put("storagecfg", "usual", b"""dir: local
+\tpath /var/lib/vz
+\tcontent backup,images,iso,rootdir,snippets,vztmpl
+
+# a comment
+dir: other
+\tpath /srv//x/../y
+\tcontent rootdir
+\tnodes n1,n2
+\tshared 1
+nfs: far
+\tserver x
+other
+local:105/subvol-105-disk-0.subvol
+local:vztmpl/debian.tar.zst
+other:4.5
+""")
+put("clustertext", "members", b"""{
+"nodename": "n1",
+"version": 4,
+"cluster": { "name": "c", "version": 1, "nodes": 2, "quorate": 1 },
+"nodelist": {
+  "n1": { "id": 1, "online": 1, "ip": "10.99.0.1"},
+  "n2": { "id": 2, "online": 0}
+  }
+}
+""")
+put("clustertext", "vmlist", b"""{
+"version": 5,
+"ids": {
+"100": { "node": "n1", "type": "lxc", "version": 7 },
+"101": { "node": "n2", "type": "qemu", "version": 8 }}
+
+}
+""")
+put("clustertext", "datacenter", b"keyboard: de\nnext-id: lower=200,upper=300\n")
+put("clustertext", "resources", b"ct: 100\n\tstate started\n\nvm: 101\n")
+put("guestos", "debian", b'NAME="Debian"\nID=debian\nVERSION_ID="12"\n')
+put("guestos", "suse", b"ID='opensuse-leap'\n")
+put("guestos", "amd64", b"\x7fELF\2\1\1" + bytes(9) + b"\2\0\x3e\0" + bytes(44))
+put("guestos", "riscv", b"\x7fELF\1\1\1" + bytes(9) + b"\2\0\xf3\0" + bytes(32))
+put("request", "new", b"new.conf\0" + REQUEST)
+put("request", "named", b"new-web.conf\0#failed%3A why\n" + REQUEST)
+put("names", "guest", b"nodes/n1/lxc/100.conf")
+put("names", "ctid", b"100")
+put("names", "node", b"node-1")
+put("transfer", "header", b"pve-lxc-transfer 1\nvolume: local:1/a.raw\n\nrest")
+put("wire", "all", bytes([0, 1, 2, 3, 4, 4, 5, 3]) + b"abcdefghijk\0xyz\0")

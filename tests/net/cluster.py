@@ -27,7 +27,7 @@ from pathlib import Path
 
 import hostcgroups
 from node import (DAEMONS, REPO, RUN, STATE, SYSTEM_PATH, ClusterError, Node,
-                  wait_for)
+                  start_time, wait_for)
 from switch import Switch
 
 __all__ = ["Cluster", "ClusterError", "Node", "wait_for"]
@@ -84,6 +84,7 @@ class Cluster:
         self.bindir = None
         self.pmxcfs = {}
         self.parts = {}
+        self.owner = None  # [pid, start time] of the test run that made it
         self.nodes = []
         self._load()
 
@@ -98,11 +99,13 @@ class Cluster:
         self.bindir = state["bindir"]
         self.pmxcfs = state["pmxcfs"]
         self.parts = state["parts"]
+        self.owner = state.get("owner")
         self.nodes = [Node(self, name) for name in state["nodes"]]
 
     def _save(self):
         state = {"index": self.index, "bindir": self.bindir,
                  "pmxcfs": self.pmxcfs, "parts": self.parts,
+                 "owner": self.owner,
                  "nodes": [node.name for node in self.nodes]}
         self.directory.mkdir(parents=True, exist_ok=True)
         temporary = self.directory / "testbed.json.new"
@@ -314,5 +317,10 @@ class Cluster:
                              for node in self.nodes})
 
 
-def all_names():
-    return sorted(path.parent.name for path in STATE.glob("*/testbed.json"))
+def take_down_orphans():
+    """The testbeds of test runs that were killed before they could."""
+    for path in STATE.glob("*/testbed.json"):
+        cluster = Cluster(path.parent.name)
+        if cluster.owner and start_time(cluster.owner[0]) != cluster.owner[1]:
+            with cluster.lock():
+                cluster.down()

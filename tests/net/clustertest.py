@@ -9,12 +9,17 @@ import subprocess
 
 import pytest
 
-from cluster import Cluster, wait_for
-from node import DAEMONS, tail
+from cluster import Cluster, take_down_orphans, wait_for
+from node import DAEMONS, start_time, tail
 
 ROWS = ("SELECT inode, parent, version, writer, mtime, type, name, "
         "hex(data) FROM tree ORDER BY inode")
 BINDIR = os.environ.get("PMXCFS_TEST_BINDIR") or None
+
+
+def pytest_sessionstart():
+    if os.geteuid() == 0:
+        take_down_orphans()
 
 
 def pytest_collection_modifyitems(items):
@@ -26,6 +31,7 @@ def pytest_collection_modifyitems(items):
 def make_cluster(purpose, count=3):
     """A testbed of an own name; the caller takes it down."""
     cluster = Cluster(f"{purpose}-{os.getpid()}")
+    cluster.owner = [os.getpid(), start_time(os.getpid())]
     with cluster.lock():
         try:
             cluster.up(count, BINDIR)

@@ -106,7 +106,7 @@ def tail(path, lines=15):
     return "\n".join("    " + line for line in text[-lines:])
 
 
-def _start_time(pid):
+def start_time(pid):
     """When a process began, in ticks since boot; None if there is none."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
@@ -228,7 +228,7 @@ class Node:
             return None
         if state["boot"] != host_boot_id():
             return None
-        if _start_time(state["pid"]) != state["start_time"]:
+        if start_time(state["pid"]) != state["start_time"]:
             return None
         return state["pid"]
 
@@ -241,7 +241,7 @@ class Node:
         self.state_file.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.state_file.with_suffix(".new")
         temporary.write_text(json.dumps({
-            "pid": pid, "start_time": _start_time(pid),
+            "pid": pid, "start_time": start_time(pid),
             "boot": host_boot_id(), "ready": ready}))
         temporary.replace(self.state_file)
 

@@ -265,6 +265,32 @@ test_damage(void)
     }
 }
 
+/* What is no volume id is none of the container's volumes: it would end an item
+ * or a line of the hold record. */
+static void
+test_odd_volumes(void)
+{
+    g_autoptr(AgentGuestConf) conf =
+        parse("rootfs: local:1/a.raw\nmp0: local:1/\tb.raw,mp=/b\n"
+              "mp1: local:1/c .raw ,mp=/c\nunused0: x,local:1/d.raw\n"
+              "unused1: nothing\nunused2: local:1/e.raw\n");
+    g_auto(GStrv) volumes = agent_guestconf_volumes(conf);
+    g_autofree char *all = g_strjoinv("|", volumes);
+
+    g_assert_cmpstr(all, ==, "local:1/a.raw|local:1/e.raw");
+}
+
+/* A value with '=' needs its key. */
+static void
+test_equals_in_volume(void)
+{
+    g_autoptr(AgentMount) mount =
+        agent_mount_parse("rootfs", "volume=local:a=b,ro=1", NULL);
+    g_autofree char *text = agent_mount_format(mount);
+
+    g_assert_cmpstr(text, ==, "volume=local:a=b,ro=1");
+}
+
 int
 main(int argc, char **argv)
 {
@@ -282,5 +308,7 @@ main(int argc, char **argv)
     g_test_add_func("/guestconf/pending", test_pending);
     g_test_add_func("/guestconf/snapshot", test_snapshot);
     g_test_add_func("/guestconf/damage", test_damage);
+    g_test_add_func("/guestconf/odd-volumes", test_odd_volumes);
+    g_test_add_func("/guestconf/equals-in-volume", test_equals_in_volume);
     return g_test_run();
 }

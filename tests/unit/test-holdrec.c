@@ -19,11 +19,11 @@ parse(const char *text, GError **error)
 static void
 test_round_trip(void)
 {
-    static const char text[] =
-        "boot-id: " BOOT "\nran: 1\n"
-        "volumes: local:100/a.raw,local:100/b.subvol\n"
-        "digest: " DIGEST "\ntransfer: " TRANSFER "\n"
-        "request: web\nresume: 1\nadopting: 1\nfuture-key: any thing\n";
+    static const char text[] = "boot-id: " BOOT "\nran: 1\n"
+                               "volumes: local:100/a.raw,local:100/b.subvol\n"
+                               "digest: " DIGEST "\ntransfer: " TRANSFER "\n"
+                               "from: n2\nrequest: web\nresume: 1\nadopting: "
+                               "1\nfuture-key: any thing\n";
     g_autoptr(GError) error = NULL;
     g_autoptr(AgentHoldRec) record = parse(text, &error);
     g_autofree char *out = NULL;
@@ -82,6 +82,7 @@ test_refused(void)
         {"boot-id: " BOOT "\nvolumes: nocolon\n", "line 2: bad value"},
         {"boot-id: " BOOT "\ndigest: 12\n", "line 2: bad value"},
         {"boot-id: " BOOT "\ntransfer: $(reboot)\n", "line 2: bad value"},
+        {"boot-id: " BOOT "\nfrom: ../n1\n", "line 2: bad value"},
         {"boot-id: " BOOT "\nwhat is this\n", "line 2: no 'key: value'"},
         {"boot-id: " BOOT "\nUpper: 1\n", "line 2: no 'key: value'"},
         {"boot-id: " BOOT "\nrequest: a\tb\n", "line 2: control character"},
@@ -111,6 +112,51 @@ test_bounds(void)
     g_assert_null(agent_holdrec_parse(empty, NULL));
 }
 
+/* What an aborted creation leaves is written last, and gone when it is none. */
+static void
+test_making(void)
+{
+    static const char *const list[] = {"a:2", "a:1", NULL};
+    static const char *const none[] = {NULL};
+    g_autoptr(AgentHoldRec) record =
+        agent_holdrec_new("00000000-0000-0000-0000-000000000000");
+    g_autoptr(AgentHoldRec) again = NULL;
+    g_autoptr(GBytes) bytes = NULL;
+    g_autofree char *with = NULL;
+    g_autofree char *without = NULL;
+
+    agent_holdrec_set_making(record, list);
+    with = agent_holdrec_serialize(record);
+    g_assert_true(g_str_has_suffix(with, "\nmaking: a:1,a:2\n"));
+    bytes = g_bytes_new(with, strlen(with));
+    again = agent_holdrec_parse(bytes, NULL);
+    g_assert_nonnull(again);
+    g_assert_cmpstr(again->making[1], ==, "a:2");
+    agent_holdrec_set_making(again, none);
+    g_assert_null(again->making);
+    without = agent_holdrec_serialize(again);
+    g_assert_null(strstr(without, "making"));
+}
+
+/* Blanks around an id are not part of it, in the text and in a list. */
+static void
+test_blanks(void)
+{
+    static const char text[] =
+        "boot-id: 00000000-0000-0000-0000-000000000000\nran: 0\n"
+        "volumes:  a:2 , a:1\n";
+    static const char *const list[] = {" a:1", "a:2 ", NULL};
+    g_autoptr(GBytes) bytes = g_bytes_new_static(text, strlen(text));
+    g_autoptr(GError) error = NULL;
+    g_autoptr(AgentHoldRec) record = agent_holdrec_parse(bytes, &error);
+    g_autofree char *written = NULL;
+
+    g_assert_no_error(error);
+    g_assert_true(agent_holdrec_has_volumes(record, list));
+    written = agent_holdrec_serialize(record);
+    g_assert_nonnull(strstr(written, "\nvolumes: a:1,a:2\n"));
+}
+
 int
 main(int argc, char **argv)
 {
@@ -120,5 +166,7 @@ main(int argc, char **argv)
     g_test_add_func("/holdrec/volumes-are-a-set", test_volumes_are_a_set);
     g_test_add_func("/holdrec/refused", test_refused);
     g_test_add_func("/holdrec/bounds", test_bounds);
+    g_test_add_func("/holdrec/making", test_making);
+    g_test_add_func("/holdrec/blanks", test_blanks);
     return g_test_run();
 }

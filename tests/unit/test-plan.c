@@ -335,6 +335,21 @@ static const Case cases[] = {
      "clean",
      AGENT_VERB_CLEAN,
      NULL},
+    {"left behind, not accepted",
+     {THEIRS, HELD_BY_N2, .departed = TRUE, .other_transfer = TRUE},
+     "not concerned",
+     AGENT_VERB_NONE,
+     NULL},
+    {"record came, file went on",
+     {THEIRS, HELD, .own_boot = FALSE, .own_transfer = TRUE, .own_ran = TRUE},
+     "accept anyway",
+     AGENT_VERB_ACCEPT,
+     NULL},
+    {"record came, file deleted",
+     {SEEN, HELD, .own_boot = FALSE, .own_transfer = TRUE},
+     "accept anyway",
+     AGENT_VERB_ACCEPT,
+     NULL},
     {"left behind, on its way back",
      {MINE, HELD_BY_N2, .departed = TRUE},
      "clean",
@@ -411,7 +426,7 @@ test_case(gconstpointer data)
 static void
 test_no_start_without_right(void)
 {
-    for (guint bits = 0; bits < 1u << 17; bits++) {
+    for (guint bits = 0; bits < 1u << 19; bits++) {
         const AgentFacts f = {
             .quorate = bits & 1,
             .steady = (bits >> 1) & 1,
@@ -433,6 +448,8 @@ test_no_start_without_right(void)
             .owner_offer = (bits >> 14) & 1,
             .offer = (bits >> 15) & 1,
             .departed = (bits >> 16) & 1,
+            .other_transfer = (bits >> 17) & 1,
+            .own_boot = (bits >> 18) & 1,
         };
         g_auto(AgentPlan) plan = {0};
 
@@ -448,7 +465,8 @@ test_no_start_without_right(void)
             g_assert_true(f.running && !f.own);
         }
         if (plan.verb == AGENT_VERB_CLEAN) {
-            g_assert_true(!f.own && f.n_other > 0 && !f.running);
+            g_assert_true(!f.own && f.n_other > 0 && !f.running &&
+                          !f.other_transfer);
         }
     }
 }

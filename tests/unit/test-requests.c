@@ -15,7 +15,9 @@ test_names(void)
         {"new-a.b.conf", "a.b"}, {"new-.conf", NULL},
         {"new-web", NULL},       {"renew-web.conf", NULL},
         {"new-../x.conf", NULL}, {"new-web.conf.tmp.7", NULL},
-        {"100.conf", NULL},
+        {"100.conf", NULL},      {"new-a b.conf", "a b"},
+        {"new- a.conf", NULL},   {"new-a .conf", NULL},
+        {"new-a\nb.conf", NULL}, {"new-a\bb.conf", NULL},
     };
 
     for (guint i = 0; i < G_N_ELEMENTS(rows); i++) {
@@ -23,6 +25,21 @@ test_names(void)
 
         g_assert_cmpstr(name, ==, rows[i].name);
     }
+}
+
+/* The failed file's name is three bytes longer, and must fit too. */
+static void
+test_long_names(void)
+{
+    g_autofree char *fits = g_strnfill(243, 'x');
+    g_autofree char *fitting = g_strdup_printf("new-%s.conf", fits);
+    g_autofree char *long_one = g_strdup_printf("new-%sx.conf", fits);
+    g_autofree char *name = agent_request_name(fitting);
+    g_autofree char *failed = agent_request_failed_file(fits);
+
+    g_assert_cmpstr(name, ==, fits);
+    g_assert_cmpuint(strlen(failed), ==, 255);
+    g_assert_null(agent_request_name(long_one));
 }
 
 static void
@@ -55,6 +72,7 @@ main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/requests/names", test_names);
+    g_test_add_func("/requests/long-names", test_long_names);
     g_test_add_func("/requests/failed-file", test_failed_file);
     g_test_add_func("/requests/failed-text", test_failed_text);
     return g_test_run();

@@ -1,0 +1,92 @@
+#define G_LOG_DOMAIN "fuse"
+#include "config.h"
+
+#include "pmxcfs/io/fuse-private.h"
+
+#include "pmxcfs/core/access.h"
+
+CfsFuseHandle *
+cfs_fuse_handle(const struct fuse_file_info *info)
+{
+    return info != NULL ? (CfsFuseHandle *)(guintptr)info->fh : NULL;
+}
+
+static CfsFuseHandle *
+handle_new(CfsFuse *self, struct fuse_file_info *info)
+{
+    CfsFuseHandle *handle = g_new0(CfsFuseHandle, 1);
+
+    handle->is_writer = (info->flags & O_ACCMODE) != O_RDONLY;
+    g_hash_table_add(self->handles, handle);
+    info->fh = (guintptr)handle;
+    /* Other nodes change files too: the kernel keeps no copy of content. */
+    info->direct_io = 1;
+    info->keep_cache = 0;
+    return handle;
+}
+
+void
+cfs_fuse_open_entry(CfsFuse *self, CfsEntry *entry, struct fuse_file_info *info)
+{
+    CfsFuseHandle *handle = handle_new(self, info);
+
+    handle->node.inode = entry->inode;
+    handle->record = cfs_inodes_open(self->inodes, entry);
+    if (!handle->record->is_gone) {
+        g_autofree char *path =
+            cfs_tree_path(cfs_fuse_tree(self), entry->inode);
+
+        handle->record->is_private =
+            path != NULL && cfs_access_is_private(path);
+    }
+}
+
+void
+cfs_fuse_open_view(CfsFuse *self, guint view, struct fuse_file_info *info)
+{
+    CfsFuseHandle *handle = handle_new(self, info);
+
+    handle->node.is_view = TRUE;
+    handle->node.view = view;
+    handle->text = cfs_fuse_view_text(self, view);
+}
+
+void
+cfs_fuse_handle_free(CfsFuse *self, CfsFuseHandle *handle)
+{
+    if (handle->record != NULL) {
+        cfs_inodes_close(self->inodes, handle->record);
+    }
+    g_clear_pointer(&handle->listing, g_ptr_array_unref);
+    g_free(handle->text);
+    g_free(handle);
+}
+
+void
+cfs_fuse_close(CfsFuse *self, struct fuse_file_info *info)
+{
+    CfsFuseHandle *handle = cfs_fuse_handle(info);
+
+    if (handle != NULL && g_hash_table_remove(self->handles, handle)) {
+        cfs_fuse_handle_free(self, handle);
+    }
+    info->fh = 0;
+}
+
+gboolean
+cfs_fuse_is_being_written(CfsFuse *self, guint64 inode)
+{
+    GHashTableIter iter;
+    gpointer value;
+
+    g_hash_table_iter_init(&iter, self->handles);
+    while (g_hash_table_iter_next(&iter, &value, NULL)) {
+        const CfsFuseHandle *handle = value;
+
+        if (handle->is_writer && !handle->node.is_view &&
+            handle->node.inode == inode) {
+            return TRUE;
+        }
+    }
+    return FALSE;
+}
