@@ -26,6 +26,7 @@
 #include "pmxcfs/io/group.h"
 #include "pmxcfs/io/lock-timers.h"
 #include "pmxcfs/io/members.h"
+#include "pmxcfs/io/notifier.h"
 #include "pmxcfs/io/process.h"
 #include "pmxcfs/io/quorum.h"
 #include "pmxcfs/io/store.h"
@@ -551,6 +552,9 @@ main(int argc, char **argv)
     Daemon self = {.lock = -1, .parent = -1};
     g_autoptr(GError) error = NULL;
 
+    if (argc == 2 && strcmp(argv[1], CFS_NOTIFIER_OPTION) == 0) {
+        return cfs_notifier_serve();
+    }
     (void)setlocale(LC_CTYPE, "C.UTF-8");
     (void)umask(027);
     (void)signal(SIGPIPE, SIG_IGN);

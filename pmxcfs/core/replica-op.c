@@ -38,18 +38,18 @@ static void
 announce_changes(CfsReplica *self,
                  const CfsOp *op,
                  GPtrArray *changes,
-                 gboolean is_own)
+                 guint64 origin)
 {
-    cfs_views_on_changes(self->views, op, changes);
-    while (changes->len > 0) {
-        CfsChange *change = g_ptr_array_steal_index(changes, 0);
-        CfsEffect *effect;
+    CfsEffect *effect = cfs_replica_emit(self, CFS_EFFECT_CHANGED);
 
-        cfs_dirlock_on_change(self->locks, change, self->event->clock_ms);
-        effect = cfs_replica_emit(self, CFS_EFFECT_CHANGED);
-        effect->change = change;
-        effect->is_own = is_own;
+    cfs_views_on_changes(self->views, op, changes);
+    for (guint i = 0; i < changes->len; i++) {
+        cfs_dirlock_on_change(self->locks, changes->pdata[i],
+                              self->event->clock_ms);
     }
+    effect->changed.changes = g_ptr_array_ref(changes);
+    effect->changed.origin = origin;
+    effect->step = cfs_views_end_step(self->views, self->tree);
 }
 
 static gboolean
@@ -147,7 +147,7 @@ cfs_replica_apply_op(CfsReplica *self,
         made =
             verdict == 0 && makes_entry(op) ? cfs_entry_ref(last->after) : NULL;
         store_changes(self, changes);
-        announce_changes(self, op, changes, own);
+        announce_changes(self, op, changes, id);
     }
     if (op->kind == CFS_OP_UNLOCK_REQUEST) {
         answer_unlock_request(self, op);

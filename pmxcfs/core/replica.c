@@ -47,7 +47,7 @@ cfs_effect_free(CfsEffect *self)
     g_clear_pointer(&self->store.puts, g_ptr_array_unref);
     g_clear_pointer(&self->store.deletes, g_array_unref);
     g_clear_pointer(&self->reply.entry, cfs_entry_unref);
-    g_clear_pointer(&self->change, cfs_change_free);
+    g_clear_pointer(&self->changed.changes, g_ptr_array_unref);
     g_free(self);
 }
 

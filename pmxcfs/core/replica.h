@@ -74,7 +74,7 @@ typedef enum {
     CFS_EFFECT_SEND,  /* multicast to the group, in this order */
     CFS_EFFECT_STORE, /* rows to write, one transaction or merged with others */
     CFS_EFFECT_REPLY, /* answer a request */
-    CFS_EFFECT_CHANGED,  /* tell caches and watchers */
+    CFS_EFFECT_CHANGED,  /* caches must let go, then watchers may know */
     CFS_EFFECT_RELOADED, /* the whole tree was replaced: forget everything */
     CFS_EFFECT_LEAVE,    /* leave the group, connect again after a delay */
 } CfsEffectKind;
@@ -92,9 +92,12 @@ typedef struct {
         CfsEntry *entry; /* CREATE, MKDIR: what was made, else NULL */
         gboolean stored; /* TRUE: wait until every STORE before it is done */
     } reply;             /* REPLY */
-    CfsChange *change;   /* CHANGED */
-    gboolean is_own;     /* CHANGED: it was asked for on this node */
-    guint delay_ms;      /* LEAVE; G_MAXUINT: never connect again */
+    struct {
+        GPtrArray *changes; /* of CfsChange: what one operation did */
+        guint64 origin;     /* the request of this node that made it, or 0 */
+    } changed;              /* CHANGED */
+    guint64 step;   /* CHANGED, RELOADED: for cfs_views_release(), or 0 */
+    guint delay_ms; /* LEAVE; G_MAXUINT: never connect again */
 } CfsEffect;
 
 void cfs_effect_free(CfsEffect *self);

@@ -3,6 +3,7 @@
 #include "pmxcfs/core/views.h"
 
 #include "common/log.h"
+#include "pmxcfs/core/announce.h"
 #include "pmxcfs/core/json-text.h"
 #include "pmxcfs/core/message.h"
 
@@ -69,6 +70,7 @@ struct CfsViews {
     GArray *online;   /* of guint32 node id */
     CfsClog *clog;
     guint32 versions[G_N_ELEMENTS(observed)];
+    CfsAnnounce *announce; /* NULL: all is shown at once */
 };
 
 void
@@ -101,6 +103,7 @@ cfs_views_free(CfsViews *self)
     if (self == NULL) {
         return;
     }
+    g_clear_pointer(&self->announce, cfs_announce_free);
     g_free(self->node_name);
     g_free(self->cluster_name);
     g_ptr_array_unref(self->nodes);
@@ -122,13 +125,34 @@ cfs_views_clog(CfsViews *self)
 }
 
 static void
+count(CfsViews *self, guint position)
+{
+    self->versions[position]++;
+    if (self->announce != NULL) {
+        cfs_announce_counter(self->announce, position,
+                             self->versions[position]);
+    }
+}
+
+static void
 count_path(CfsViews *self, const char *path)
 {
     for (guint i = 0; path != NULL && i < G_N_ELEMENTS(observed); i++) {
         if (strcmp(observed[i], path) == 0) {
-            self->versions[i]++;
+            count(self, i);
             return;
         }
+    }
+}
+
+static void
+note_guest(CfsViews *self, const char *path)
+{
+    PveGuestPath guest;
+
+    if (self->announce != NULL && path != NULL &&
+        pve_guest_path_parse(path, &guest)) {
+        cfs_announce_guest(self->announce, guest.id);
     }
 }
 
@@ -141,6 +165,8 @@ cfs_views_on_changes(CfsViews *self, const CfsOp *op, GPtrArray *changes)
     for (guint i = 0; i < changes->len; i++) {
         const CfsChange *change = g_ptr_array_index(changes, i);
 
+        note_guest(self, change->path);
+        note_guest(self, change->new_path);
         /* What a rename replaced is counted by the rename itself, once. */
         if (op->kind == CFS_OP_RENAME && change->new_path == NULL) {
             continue;
@@ -154,7 +180,36 @@ void
 cfs_views_on_reload(CfsViews *self)
 {
     for (guint i = 0; i < G_N_ELEMENTS(observed); i++) {
-        self->versions[i]++;
+        count(self, i);
+    }
+    if (self->announce != NULL) {
+        cfs_announce_all_guests(self->announce);
+    }
+}
+
+void
+cfs_views_set_holding(CfsViews *self, gboolean is_holding, CfsTree *tree)
+{
+    g_clear_pointer(&self->announce, cfs_announce_free);
+    if (is_holding) {
+        self->announce = cfs_announce_new(
+            self->versions, G_N_ELEMENTS(observed), cfs_tree_guests(tree));
+    }
+}
+
+guint64
+cfs_views_end_step(CfsViews *self, CfsTree *tree)
+{
+    return self->announce != NULL
+               ? cfs_announce_end_step(self->announce, cfs_tree_guests(tree))
+               : 0;
+}
+
+void
+cfs_views_release(CfsViews *self, guint64 step)
+{
+    if (self->announce != NULL && step != 0) {
+        cfs_announce_release(self->announce, step);
     }
 }
 
@@ -211,6 +266,27 @@ is_online(CfsViews *self, guint32 nodeid)
     return FALSE;
 }
 
+static guint32
+shown_version(CfsViews *self, guint position)
+{
+    return self->announce != NULL ? cfs_announce_value(self->announce, position)
+                                  : self->versions[position];
+}
+
+static guint32
+shown_list_version(CfsViews *self, CfsTree *tree)
+{
+    return self->announce != NULL ? cfs_announce_list_version(self->announce)
+                                  : cfs_guests_version(cfs_tree_guests(tree));
+}
+
+static GArray *
+shown_list(CfsViews *self, CfsTree *tree)
+{
+    return self->announce != NULL ? cfs_announce_list(self->announce)
+                                  : cfs_guests_list(cfs_tree_guests(tree));
+}
+
 static char *
 version_text(CfsViews *self, CfsTree *tree)
 {
@@ -218,11 +294,10 @@ version_text(CfsViews *self, CfsTree *tree)
 
     g_string_append_printf(
         out, "{\n\"starttime\": %u,\n\"clinfo\": %u,\n\"vmlist\": %u,\n",
-        self->start_time, self->cluster_info,
-        cfs_guests_version(cfs_tree_guests(tree)));
+        self->start_time, self->cluster_info, shown_list_version(self, tree));
     for (guint i = 0; i < G_N_ELEMENTS(observed); i++) {
         g_string_append_printf(out, "\"%s\": %u,\n", observed[i],
-                               self->versions[i]);
+                               shown_version(self, i));
     }
     g_string_append_printf(out, "\"kvstore\": {\n\"%s\": {\n}\n}\n}\n",
                            self->node_name);
@@ -272,11 +347,10 @@ static char *
 vmlist_text(CfsViews *self, CfsTree *tree)
 {
     GString *out = g_string_new(NULL);
-    CfsGuests *guests = cfs_tree_guests(tree);
-    g_autoptr(GArray) list = cfs_guests_list(guests);
+    g_autoptr(GArray) list = shown_list(self, tree);
 
     g_string_append_printf(out, "{\n\"version\": %u",
-                           cfs_guests_version(guests));
+                           shown_list_version(self, tree));
     if (list->len == 0) {
         g_string_append(out, "\n\n}\n");
         return g_string_free(out, FALSE);

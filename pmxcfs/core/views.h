@@ -35,6 +35,13 @@ CfsClog *cfs_views_clog(CfsViews *self);
 /* What the counters of .version and the text of .members live on. */
 void cfs_views_on_changes(CfsViews *self, const CfsOp *op, GPtrArray *changes);
 void cfs_views_on_reload(CfsViews *self); /* load or state transfer */
+/* From here on the counters and the guests are shown only as far as they were
+ * released: announce.h. FALSE: at once again. @tree: as it is now. */
+void cfs_views_set_holding(CfsViews *self, gboolean is_holding, CfsTree *tree);
+/* Ends what one operation or reload changed, now that @tree has it. Returns:
+ * the step to release when the kernel's caches have let go; 0: none. */
+guint64 cfs_views_end_step(CfsViews *self, CfsTree *tree);
+void cfs_views_release(CfsViews *self, guint64 step);
 void cfs_views_set_quorate(CfsViews *self, gboolean quorate);
 /* From cmap. @nodes: of CfsNode; copied. */
 void cfs_views_set_cluster(CfsViews *self,

@@ -114,12 +114,18 @@ run_reply(CfsEffects *self, CfsEffect *effect)
 static void
 run_changed(CfsEffects *self, CfsEffect *effect)
 {
-    if (self->watcher.on_changed != NULL) {
-        self->watcher.on_changed(self->watcher.data, effect->change,
-                                 effect->is_own);
+    GPtrArray *changes = effect->changed.changes;
+
+    for (guint i = 0; i < changes->len && self->watcher.on_changed != NULL;
+         i++) {
+        self->watcher.on_changed(self->watcher.data, changes->pdata[i],
+                                 effect->changed.origin != 0);
     }
     if (self->client.on_changed != NULL) {
-        self->client.on_changed(self->client.data, effect->change);
+        self->client.on_changed(self->client.data, effect->changed.changes,
+                                effect->changed.origin, effect->step);
+    } else {
+        cfs_views_release(cfs_replica_views(self->replica), effect->step);
     }
 }
 
@@ -130,7 +136,9 @@ run_reloaded(CfsEffects *self, CfsEffect *effect)
         self->watcher.on_reloaded(self->watcher.data);
     }
     if (self->client.on_reloaded != NULL) {
-        self->client.on_reloaded(self->client.data);
+        self->client.on_reloaded(self->client.data, effect->step);
+    } else {
+        cfs_views_release(cfs_replica_views(self->replica), effect->step);
     }
 }
 
@@ -390,8 +398,12 @@ void
 cfs_effects_quorum(CfsEffects *self, gboolean quorate)
 {
     CfsEvent event = {.kind = CFS_EVENT_QUORUM, .quorate = quorate};
+    gboolean was_quorate = cfs_replica_is_quorate(self->replica);
 
     dispatch(self, &event);
+    if (quorate != was_quorate && self->client.on_quorum != NULL) {
+        self->client.on_quorum(self->client.data);
+    }
 }
 
 void

@@ -27,8 +27,14 @@ typedef struct CfsEffects CfsEffects;
 typedef struct {
     /* @entry: what a CREATE or MKDIR made, borrowed; else NULL. */
     void (*on_reply)(gpointer data, guint64 id, int verdict, CfsEntry *entry);
-    void (*on_changed)(gpointer data, const CfsChange *change);
-    void (*on_reloaded)(gpointer data);
+    /* What one operation did; @origin: the request that made it, if it is one
+     * of ours; @step: for cfs_views_release(), or 0. */
+    void (*on_changed)(gpointer data,
+                       GPtrArray *changes,
+                       guint64 origin,
+                       guint64 step);
+    void (*on_reloaded)(gpointer data, guint64 step);
+    void (*on_quorum)(gpointer data); /* it came or went: modes change */
     gpointer data;
 } CfsEffectsClient;
 

@@ -76,7 +76,7 @@ finish_attributes(CfsFuse *self,
     }
     (void)cfs_fuse_node(parked->ino, &node);
     cfs_fuse_reply_attributes(self, parked->req, &node,
-                              cfs_fuse_handle(&parked->info));
+                              cfs_fuse_handle(&parked->info), FALSE);
 }
 
 static void
@@ -387,7 +387,7 @@ reply_create(CfsFuse *self,
         return;
     }
     cfs_fuse_open_entry(self, entry, info);
-    cfs_fuse_fill_answer(self, &answer, entry);
+    cfs_caches_tell_first(cfs_fuse_fill_answer(self, &answer, entry));
     if (fuse_reply_create(req, &answer, info) != 0) {
         cfs_fuse_close(self, info);
         cfs_inodes_forget(self->inodes, entry->inode, 1);

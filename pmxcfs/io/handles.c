@@ -3,6 +3,8 @@
 
 #include "pmxcfs/io/fuse-private.h"
 
+#include <fcntl.h>
+
 #include "pmxcfs/core/access.h"
 
 CfsFuseHandle *
@@ -19,10 +21,28 @@ handle_new(CfsFuse *self, struct fuse_file_info *info)
     handle->is_writer = (info->flags & O_ACCMODE) != O_RDONLY;
     g_hash_table_add(self->handles, handle);
     info->fh = (guintptr)handle;
-    /* Other nodes change files too: the kernel keeps no copy of content. */
     info->direct_io = 1;
     info->keep_cache = 0;
+    /* Nothing is written back at close(2). */
+    info->noflush = 1;
     return handle;
+}
+
+/* Readers share the kernel's copy. Writers go past it: through it a write
+ * would hold a page until its answer comes, and readers would wait for that
+ * too. The kernel drops what they overwrite. */
+static void
+allow_cache(CfsFuse *self, CfsInode *record, struct fuse_file_info *info)
+{
+    gboolean keep, is_cached;
+
+    if ((info->flags & O_ACCMODE) != O_RDONLY) {
+        return;
+    }
+    is_cached = cfs_caches_tell_open(self->caches, record, &keep);
+    info->keep_cache = keep;
+    info->direct_io = !is_cached;
+    info->cache_readdir = is_cached;
 }
 
 void
@@ -38,6 +58,7 @@ cfs_fuse_open_entry(CfsFuse *self, CfsEntry *entry, struct fuse_file_info *info)
 
         handle->record->is_private =
             path != NULL && cfs_access_is_private(path);
+        allow_cache(self, handle->record, info);
     }
 }
 

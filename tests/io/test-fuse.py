@@ -582,7 +582,8 @@ def a_crash_loses_nothing():
         write(f"{d}/{i}", b"%d" % i)
     fd = os.open(PVE / d / "1", os.O_RDONLY)
     daemon.end(signal.SIGKILL)
-    expect("dead mount", "ENOTCONN", os.stat, PVE / d)
+    # The helper process ends the mount when it sees that.
+    wait_for(lambda: result(os.stat, PVE / d) == "ENOTCONN", "dead mount")
     daemon.start("-l")
     assert sorted(os.listdir(PVE / d)) == sorted(str(i) for i in range(50))
     assert all((PVE / d / str(i)).read_text() == str(i) for i in range(50))
@@ -593,7 +594,7 @@ def a_crash_loses_nothing():
     assert "- fuse /dev/fuse rw,user_id=0,group_id=0,default_permissions," \
         "allow_other" in mounts[0], mounts
     expect("old descriptor", "ENOTCONN", os.read, fd, 1)
-    expect("closing it", "ENOTCONN", os.close, fd)
+    os.close(fd)  # nothing is written back: nothing can fail
 
 
 @test
@@ -619,7 +620,7 @@ def a_clean_stop_leaves_one_file():
     assert stat.S_IMODE(PID_FILE.stat().st_mode) == 0o644
     assert not RESTART_FLAG.exists()
     daemon.stop()
-    expect("what is open", "ENOTCONN", os.close, busy)
+    os.close(busy)
     assert not os.path.ismount(PVE)
     assert not PID_FILE.exists()
     assert stat.S_IMODE(RESTART_FLAG.stat().st_mode) == 0o440
