@@ -139,8 +139,19 @@ find_group(gid_t *id, GError **error)
 static gboolean
 prepare(Daemon *self, GError **error)
 {
+    g_autofree char *ip = NULL;
+
     self->node_name = find_node_name(error);
-    if (self->node_name == NULL || !find_group(&self->group_id, error) ||
+    if (self->node_name == NULL) {
+        return FALSE;
+    }
+    ip = cfs_process_resolve(self->node_name, error);
+    if (ip == NULL) {
+        return FALSE;
+    }
+    g_message("resolved node name '%s' to '%s' for default node IP address",
+              self->node_name, ip);
+    if (!find_group(&self->group_id, error) ||
         !cfs_process_make_directories(self->group_id, error)) {
         return FALSE;
     }

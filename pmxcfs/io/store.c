@@ -20,6 +20,8 @@
 #define CLOSE_BUSY_TIMEOUT_MS 2000
 #define RETRY_US G_USEC_PER_SEC
 #define CLOSE_PATIENCE_US (5 * G_USEC_PER_SEC)
+/* How long a stop waits for what the kernel does not give back. */
+#define DISK_PATIENCE_US (6 * G_USEC_PER_SEC)
 
 /* Each change writes whole pages, that of the version record among them: the
  * smaller they are, the less goes to the disk. Only a new database takes it. */
@@ -87,9 +89,10 @@ struct CfsStore {
     guint64 submitted;   /* number of the newest in pending */
     gboolean is_wanted;  /* the thread may take pending */
     gboolean is_closing;
-    gint64 retry_at; /* monotonic; 0: the last attempt went well */
-    GQueue flushes;  /* of Flush, waiting */
-    GQueue answers;  /* of Flush, decided */
+    gboolean is_done; /* the thread needs nothing of us any more */
+    gint64 retry_at;  /* monotonic; 0: the last attempt went well */
+    GQueue flushes;   /* of Flush, waiting */
+    GQueue answers;   /* of Flush, decided */
     guint64 committed;
     int problem;
     GSource *report_source; /* one at a time */
@@ -787,6 +790,8 @@ write_loop(gpointer data)
         }
     }
     write_rest(self);
+    self->is_done = TRUE;
+    g_cond_broadcast(&self->wake);
     g_mutex_unlock(&self->mutex);
     return NULL;
 }
@@ -858,17 +863,40 @@ cfs_store_flush(CfsStore *self, CfsStoreFlushed done, gpointer data, guint64 id)
     g_cond_signal(&self->wake);
 }
 
+/* FALSE: the thread is asleep in the kernel, on a disk that hangs. */
+static gboolean
+end_thread(CfsStore *self)
+{
+    gint64 until = g_get_monotonic_time() + DISK_PATIENCE_US;
+    gboolean is_done;
+
+    g_mutex_lock(&self->mutex);
+    self->is_closing = TRUE;
+    g_cond_broadcast(&self->wake);
+    while (!self->is_done &&
+           g_cond_wait_until(&self->wake, &self->mutex, until)) {
+    }
+    is_done = self->is_done;
+    g_mutex_unlock(&self->mutex);
+    if (is_done) {
+        (void)g_thread_join(self->thread);
+    }
+    return is_done;
+}
+
 gboolean
 cfs_store_close(CfsStore *self)
 {
     guint n_lost;
 
     if (self->thread != NULL) {
-        g_mutex_lock(&self->mutex);
-        self->is_closing = TRUE;
-        g_cond_signal(&self->wake);
-        g_mutex_unlock(&self->mutex);
-        (void)g_thread_join(self->thread);
+        if (!end_thread(self)) {
+            /* Nothing of it can be freed under its feet. */
+            g_critical("the disk of %s hangs: ending without it, its last "
+                       "changes are lost here",
+                       self->path);
+            return FALSE;
+        }
         if (self->report_source != NULL) {
             g_source_destroy(self->report_source);
             g_clear_pointer(&self->report_source, g_source_unref);

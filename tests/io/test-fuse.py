@@ -57,6 +57,7 @@ def make_world():
     subprocess.run(["rm", "-rf", "/var/lib/pve-cluster", "/etc/pve",
                     "/etc/corosync/corosync.conf"], check=True)
     subprocess.run(["hostname", "n1.example.com"], check=True)
+    Path("/etc/hosts").write_text("127.0.0.1 localhost\n10.77.0.1 n1\n")
 
 
 def wait_for(condition, what):
@@ -655,7 +656,7 @@ def in_the_background():
 
 
 # row: 1.1/unknown-option, row: 1.1/extra-argument, row: 1.1/lock-busy
-# row: 1.1/database-unusable
+# row: 1.1/database-unusable, row: 1.1/name-not-resolvable
 @test
 def what_keeps_it_from_starting():
     def attempt(*options):
@@ -671,6 +672,17 @@ def what_keeps_it_from_starting():
     status, text = attempt("-l")  # the other one runs
     assert status == 255 and "unable to acquire pmxcfs lock" in text, text
     daemon.stop()
+    hosts = Path("/etc/hosts")
+    text = hosts.read_text()
+    for bad in ("127.0.0.1 localhost\n", "127.0.1.1 n1\n::1 n1\n"):
+        hosts.write_text(bad)
+        for options in (("-l",), ("-f", "-l")):
+            status, said = attempt(*options)
+            assert status == 255, said
+            assert "[main] crit: Unable to resolve node name 'n1' to a " \
+                "non-loopback IP address - missing entry in '/etc/hosts' or " \
+                "DNS?" in said, said
+    hosts.write_text(text)
     os.rename(DATABASE, DATABASE + ".good")
     Path(DATABASE).write_bytes(b"no database" * 1000)
     for options in (("-l",), ("-f", "-l")):

@@ -57,6 +57,7 @@ def make_world():
     subprocess.run(["rm", "-rf", "/var/lib/pve-cluster", PVE,
                     "/etc/corosync/corosync.conf"], check=True)
     subprocess.run(["hostname", "n1"], check=True)
+    Path("/etc/hosts").write_text("127.0.0.1 localhost\n10.77.0.1 n1\n")
 
 
 class Daemon:
