@@ -189,7 +189,7 @@ assert_rows(Fixture *f, const char *expected)
 static void
 test_new(Fixture *f, gconstpointer unused)
 {
-    g_autofree char *schema = NULL, *mode = NULL;
+    g_autofree char *schema = NULL, *mode = NULL, *page_size = NULL;
     struct stat st;
 
     open_store(f);
@@ -210,6 +210,55 @@ test_new(Fixture *f, gconstpointer unused)
         "  name TEXT NOT NULL,  data BLOB)\n");
     mode = query(f->path, "PRAGMA journal_mode");
     g_assert_cmpstr(mode, ==, "wal\n");
+    page_size = query(f->path, "PRAGMA page_size");
+    g_assert_cmpstr(page_size, ==, "512\n");
+}
+
+/* A database of the reference keeps its own. */
+static void
+test_page_size(Fixture *f, gconstpointer unused)
+{
+    g_autofree char *page_size = NULL;
+
+    execute(f->path, "PRAGMA page_size=4096; PRAGMA journal_mode=WAL;"
+                     "CREATE TABLE other (x); DROP TABLE other;");
+    open_store(f);
+    (void)put(f, file(2, 2, "a", "x"));
+    close_store(f);
+
+    page_size = query(f->path, "PRAGMA page_size");
+    g_assert_cmpstr(page_size, ==, "4096\n");
+    assert_rows(f, "0|0|2|1|77|8|__version__|NULL\n"
+                   "2|0|2|1|77|8|a|x\n");
+}
+
+static gsize
+file_bytes(const char *path)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 ? (gsize)st.st_size : 0;
+}
+
+/* The log does not grow for ever, and nobody waits for its checkpoint. */
+static void
+test_checkpoint(Fixture *f, gconstpointer unused)
+{
+    const gsize size = 1 << 20;
+    g_autofree char *text = g_strnfill(size, 'x');
+    g_autofree char *log = g_strconcat(f->path, "-wal", NULL);
+    guint64 last = 0;
+
+    open_store(f);
+    for (guint64 version = 2; version < 40; version++) {
+        text[version] = 'y';
+        last = put(f, file(2, version, "large", text));
+        cfs_store_commit(f->store);
+        WAIT_FOR(f->committed == last);
+    }
+    g_assert_cmpuint(file_bytes(f->path), >, size);
+    g_assert_cmpuint(file_bytes(log), <, 20 * size);
+    close_store(f);
 }
 
 /* What was handed over is merged; the latest row of an inode wins. */
@@ -472,6 +521,8 @@ main(int argc, char **argv)
 #define ADD(name, function, data)                                              \
     g_test_add("/store/" name, Fixture, data, setup, function, teardown)
     ADD("new", test_new, NULL);
+    ADD("page-size", test_page_size, NULL);
+    ADD("checkpoint", test_checkpoint, NULL);
     ADD("load", test_load, NULL);
     ADD("load-without-record", test_load_without_record, NULL);
     ADD("refuses", test_refuses, NULL);
