@@ -228,7 +228,7 @@ restore_corosync_conf(Daemon *self, CfsRecovery *recovery)
     }
     tree = cfs_tree_new_from_entries(recovery->repair->entries, NULL);
     g_assert(tree != NULL); /* a repair makes a tree */
-    if (cfs_tree_lookup(tree, TREE_COROSYNC_CONF) == NULL) {
+    if (cfs_tree_lookup(tree, CFS_COROSYNC_CONF) == NULL) {
         import_corosync_conf(tree, now);
         g_ptr_array_unref(recovery->repair->entries);
         recovery->repair->entries = cfs_tree_entries(tree);
@@ -248,7 +248,7 @@ use_recovery(Daemon *self, CfsRecovery *recovery, GError **error)
         return NULL;
     }
     if (!self->options.is_local &&
-        cfs_tree_lookup(tree, TREE_COROSYNC_CONF) != NULL) {
+        cfs_tree_lookup(tree, CFS_COROSYNC_CONF) != NULL) {
         if (recovery->has_damage) {
             cfs_recovery_lower(recovery);
         }
