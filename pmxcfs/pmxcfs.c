@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
+#include <syslog.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -17,17 +18,21 @@
 #include "common/log.h"
 #include "common/paths.h"
 #include "pmxcfs/core/core-error.h"
+#include "pmxcfs/core/corosync-text.h"
 #include "pmxcfs/core/replica.h"
+#include "pmxcfs/io/corosync-conf.h"
 #include "pmxcfs/io/effects.h"
 #include "pmxcfs/io/fuse.h"
 #include "pmxcfs/io/group.h"
+#include "pmxcfs/io/lock-timers.h"
 #include "pmxcfs/io/members.h"
+#include "pmxcfs/io/notifier.h"
 #include "pmxcfs/io/process.h"
 #include "pmxcfs/io/quorum.h"
+#include "pmxcfs/io/recovery.h"
 #include "pmxcfs/io/store.h"
 
 #define GROUP_NAME "www-data"
-#define TREE_COROSYNC_CONF "corosync.conf"
 #define EXIT_USAGE 1
 #define EXIT_FAILED 255
 
@@ -49,10 +54,13 @@ typedef struct {
     CfsStore *store;
     CfsReplica *replica;
     CfsEffects *effects;
+    CfsLockTimers *lock_timers;
     CfsFuse *fuse;
     CfsQuorum *quorum;
     CfsMembers *members;
     CfsGroup *group;
+    gboolean is_cluster;            /* never changes while we run */
+    CfsCorosyncConf *corosync_conf; /* NULL: local mode */
 } Daemon;
 
 /* Before the fork --------------------------------------------------------- */
@@ -132,8 +140,19 @@ find_group(gid_t *id, GError **error)
 static gboolean
 prepare(Daemon *self, GError **error)
 {
+    g_autofree char *ip = NULL;
+
     self->node_name = find_node_name(error);
-    if (self->node_name == NULL || !find_group(&self->group_id, error) ||
+    if (self->node_name == NULL) {
+        return FALSE;
+    }
+    ip = cfs_process_resolve(self->node_name, error);
+    if (ip == NULL) {
+        return FALSE;
+    }
+    g_message("resolved node name '%s' to '%s' for default node IP address",
+              self->node_name, ip);
+    if (!find_group(&self->group_id, error) ||
         !cfs_process_make_directories(self->group_id, error)) {
         return FALSE;
     }
@@ -168,9 +187,9 @@ import_corosync_conf(CfsTree *tree, guint32 now)
         }
         return;
     }
-    if (apply_first(tree, cfs_op_new(CFS_OP_CREATE, TREE_COROSYNC_CONF), now) &&
+    if (apply_first(tree, cfs_op_new(CFS_OP_CREATE, CFS_COROSYNC_CONF), now) &&
         (g_bytes_get_size(text) == 0 ||
-         apply_first(tree, cfs_op_new_write(TREE_COROSYNC_CONF, text, 0),
+         apply_first(tree, cfs_op_new_write(CFS_COROSYNC_CONF, text, 0),
                      now))) {
         g_message("imported %s into a new database", PVE_COROSYNC_CONF);
     }
@@ -195,28 +214,143 @@ create_tree(Daemon *self, GError **error)
     return g_steal_pointer(&tree);
 }
 
+/* A host in a cluster must not come up alone because the row that says so
+ * went. */
+static void
+restore_corosync_conf(Daemon *self, CfsRecovery *recovery)
+{
+    guint32 now = (guint32)time(NULL);
+    g_autoptr(CfsTree) tree = NULL;
+    g_autoptr(GPtrArray) entries = NULL;
+
+    if (self->options.is_local || !recovery->may_lack_cluster) {
+        return;
+    }
+    tree = cfs_tree_new_from_entries(recovery->repair->entries, NULL);
+    g_assert(tree != NULL); /* a repair makes a tree */
+    if (cfs_tree_lookup(tree, CFS_COROSYNC_CONF) == NULL) {
+        import_corosync_conf(tree, now);
+        g_ptr_array_unref(recovery->repair->entries);
+        recovery->repair->entries = cfs_tree_entries(tree);
+    }
+}
+
+/* What was saved takes the place of the database, which is kept. In a cluster
+ * any whole copy overrules it. */
+static CfsTree *
+use_recovery(Daemon *self, CfsRecovery *recovery, GError **error)
+{
+    g_autoptr(CfsTree) tree = NULL;
+
+    restore_corosync_conf(self, recovery);
+    tree = cfs_tree_new_from_entries(recovery->repair->entries, error);
+    if (tree == NULL) {
+        return NULL;
+    }
+    if (!self->options.is_local &&
+        cfs_tree_lookup(tree, CFS_COROSYNC_CONF) != NULL) {
+        if (recovery->has_damage) {
+            cfs_recovery_lower(recovery);
+        }
+    } else {
+        cfs_repair_raise(recovery->repair);
+    }
+    g_clear_pointer(&tree, cfs_tree_free);
+    if (!cfs_recovery_finish(recovery, &self->store, error)) {
+        return NULL;
+    }
+    return cfs_tree_new_from_entries(recovery->repair->entries, error);
+}
+
 /* After the fork: locks of SQLite do not outlive one (W1). */
 static CfsTree *
 load_tree(Daemon *self, GError **error)
 {
-    g_autoptr(GPtrArray) entries = NULL;
+    g_autoptr(CfsRecovery) recovery =
+        cfs_recovery_open(PVE_DATABASE, &self->store, error);
 
-    self->store = cfs_store_open(PVE_DATABASE, error);
-    if (self->store == NULL) {
+    if (recovery == NULL) {
         return NULL;
     }
-    entries = cfs_store_load(self->store, error);
-    if (entries == NULL) {
-        return NULL;
-    }
-    return entries->len == 0 ? create_tree(self, error)
-                             : cfs_tree_new_from_entries(entries, error);
+    return recovery->is_new ? create_tree(self, error)
+                            : use_recovery(self, recovery, error);
 }
 
 static void
 on_trace(gpointer data, GLogLevelFlags level, const char *text)
 {
     g_log("dcdb", level, "%s", text);
+}
+
+static GPtrArray *
+on_snapshot(gpointer data)
+{
+    Daemon *self = data;
+
+    return cfs_tree_entries(cfs_replica_tree(self->replica));
+}
+
+/* corosync.conf ----------------------------------------------------------- */
+
+static gboolean
+is_being_written(gpointer data, guint64 inode)
+{
+    Daemon *self = data;
+
+    return self->fuse != NULL && cfs_fuse_is_being_written(self->fuse, inode);
+}
+
+static void
+on_tree_changed(gpointer data, const CfsChange *change, gboolean is_own)
+{
+    Daemon *self = data;
+
+    if (self->corosync_conf != NULL) {
+        cfs_corosync_conf_on_changed(self->corosync_conf, change, is_own);
+    }
+}
+
+static void
+on_tree_reloaded(gpointer data)
+{
+    Daemon *self = data;
+
+    if (self->corosync_conf != NULL) {
+        cfs_corosync_conf_on_reloaded(self->corosync_conf,
+                                      cfs_replica_tree(self->replica));
+    }
+}
+
+static void
+choose_mode(Daemon *self)
+{
+    CfsTree *tree = cfs_replica_tree(self->replica);
+    const CfsEffectsWatcher watcher = {.on_changed = on_tree_changed,
+                                       .on_reloaded = on_tree_reloaded,
+                                       .data = self};
+
+    self->is_cluster = !self->options.is_local &&
+                       cfs_tree_lookup(tree, CFS_COROSYNC_CONF) != NULL;
+    if (self->is_cluster) {
+        self->corosync_conf =
+            cfs_corosync_conf_new(self->node_name, is_being_written, self);
+        cfs_corosync_conf_start(self->corosync_conf, tree);
+    }
+    cfs_effects_set_watcher(self->effects, &watcher);
+}
+
+/* Its first entry, as uid 1. */
+static void
+start_clusterlog(CfsViews *views)
+{
+    const CfsClogEntry entry = {.time = (guint32)time(NULL),
+                                .pid = (guint32)getpid(),
+                                .priority = LOG_INFO,
+                                .user = "root",
+                                .tag = "cluster",
+                                .message = "starting cluster log"};
+
+    g_bytes_unref(cfs_clog_add(cfs_views_clog(views), &entry));
 }
 
 static gboolean
@@ -235,8 +369,11 @@ open_database(Daemon *self, GError **error)
     self->replica = cfs_replica_new(
         tree, cfs_views_new(self->node_name, (guint32)time(NULL)));
     cfs_replica_set_trace(self->replica, on_trace, NULL);
+    start_clusterlog(cfs_replica_views(self->replica));
+    self->lock_timers = cfs_lock_timers_new(self->replica);
     self->effects = cfs_effects_new(self->replica);
     cfs_effects_set_store(self->effects, self->store);
+    cfs_store_set_snapshot(self->store, on_snapshot, self);
     return cfs_store_start(self->store, cfs_effects_stored, self->effects,
                            error);
 }
@@ -352,11 +489,8 @@ join_cluster(Daemon *self)
                                      .confchg = on_confchg,
                                      .message = on_message,
                                      .data = self};
-    gboolean is_cluster = !self->options.is_local &&
-                          cfs_tree_lookup(cfs_replica_tree(self->replica),
-                                          TREE_COROSYNC_CONF) != NULL;
 
-    if (is_cluster) {
+    if (self->is_cluster) {
         warn_of_hosts(self);
         self->quorum = cfs_quorum_new(on_quorum, self);
         self->members = cfs_members_new(on_members, self);
@@ -420,6 +554,7 @@ start(Daemon *self, GError **error)
     if (self->options.is_foreground && !cfs_process_write_pid(error)) {
         return FALSE;
     }
+    choose_mode(self);
     self->fuse = cfs_fuse_new(self->effects, self->group_id, &handler, error);
     if (self->fuse == NULL ||
         !cfs_fuse_start(self->fuse, PVE_MOUNT_DIR, error)) {
@@ -440,13 +575,16 @@ stop(Daemon *self)
     }
     if (self->effects != NULL) {
         cfs_effects_set_group(self->effects, NULL);
+        cfs_effects_set_watcher(self->effects, NULL);
     }
+    g_clear_pointer(&self->corosync_conf, cfs_corosync_conf_free);
     g_clear_pointer(&self->group, cfs_group_free);
     g_clear_pointer(&self->members, cfs_members_free);
     g_clear_pointer(&self->quorum, cfs_quorum_free);
     if (self->store != NULL && !cfs_store_close(self->store)) {
         self->has_failed = TRUE;
     }
+    g_clear_pointer(&self->lock_timers, cfs_lock_timers_free);
     g_clear_pointer(&self->fuse, cfs_fuse_free);
     g_clear_pointer(&self->effects, cfs_effects_free);
     g_clear_pointer(&self->replica, cfs_replica_free);
@@ -479,6 +617,9 @@ main(int argc, char **argv)
     Daemon self = {.lock = -1, .parent = -1};
     g_autoptr(GError) error = NULL;
 
+    if (argc == 2 && strcmp(argv[1], CFS_NOTIFIER_OPTION) == 0) {
+        return cfs_notifier_serve();
+    }
     (void)setlocale(LC_CTYPE, "C.UTF-8");
     (void)umask(027);
     (void)signal(SIGPIPE, SIG_IGN);

@@ -109,6 +109,14 @@ cfs_guests_version(CfsGuests *self)
     return self->version;
 }
 
+guint32
+cfs_guests_version_of(CfsGuests *self, guint32 id)
+{
+    Guest *guest = g_hash_table_lookup(self->by_id, GUINT_TO_POINTER(id));
+
+    return guest != NULL ? guest->version : 0;
+}
+
 static int
 compare_ids(gconstpointer a, gconstpointer b)
 {

@@ -38,6 +38,8 @@ void cfs_guests_continue(CfsGuests *self, CfsGuests *from, gboolean bump);
 /* TRUE when the id is registered; @path gets where. */
 gboolean cfs_guests_find(CfsGuests *self, guint32 id, PveGuestPath *path);
 guint32 cfs_guests_version(CfsGuests *self);
+/* 0: it is not registered. */
+guint32 cfs_guests_version_of(CfsGuests *self, guint32 id);
 /* Returns: (owned array of CfsGuest) ascending by id. */
 GArray *cfs_guests_list(CfsGuests *self);
 

@@ -267,7 +267,8 @@ replace_tree(CfsReplica *self, CfsTree *tree, GArray *gone)
     self->tree = tree;
     cfs_dirlock_reload(self->locks, tree, self->event->clock_ms);
     cfs_views_on_reload(self->views);
-    (void)cfs_replica_emit(self, CFS_EFFECT_RELOADED);
+    cfs_replica_emit(self, CFS_EFFECT_RELOADED)->step =
+        cfs_views_end_step(self->views, self->tree);
 }
 
 static void

@@ -247,6 +247,9 @@ take_connection(CfsConnector *self, const CfsConnection *connection)
     self->was_told = FALSE;
     g_source_set_priority(source, self->class->priority);
     g_source_set_callback(source, G_SOURCE_FUNC(on_readable), self, NULL);
+    /* It never is dispatched within itself. To see to that, GLib would take the
+     * descriptor out of the poll and put it back, and wake itself up. */
+    g_source_set_can_recurse(source, TRUE);
     self->watch = g_source_attach(source, NULL);
     g_source_unref(source);
     self->handler.on_open(self->handler.data, connection);

@@ -10,6 +10,9 @@
 
 #define TICK_MS 250
 #define PATIENCE_MS 1000
+/* Changes that nobody here waits for, those of other nodes, are written
+ * together. */
+#define LAZY_COMMIT_MS 20
 
 /* An answer that waits for a transaction. */
 typedef struct {
@@ -25,12 +28,15 @@ struct CfsEffects {
     CfsStore *store;
     CfsGroup *group;
     CfsEffectsClient client;
+    CfsEffectsWatcher watcher;
     guint tick;
 
     GQueue queue; /* of CfsEffect */
     gboolean is_running;
     guint depth;         /* of begin */
-    gboolean has_stores; /* submitted in this bundle */
+    gboolean has_stores; /* submitted, not yet to be committed */
+    gboolean is_awaited; /* ... and an answer waits for them */
+    guint lazy_commit;   /* timer */
 
     GQueue waiting;    /* of Waiting, in the order of their numbers */
     guint64 submitted; /* newest number */
@@ -39,10 +45,14 @@ struct CfsEffects {
     gboolean is_late; /* not durable */
 };
 
-static gint64
-now_ms(void)
+gint64
+cfs_effects_clock_ms(void)
 {
-    return g_get_monotonic_time() / 1000;
+    struct timespec now;
+
+    /* Goes on while the host sleeps, and over a restart of the daemon. */
+    (void)clock_gettime(CLOCK_BOOTTIME, &now);
+    return (gint64)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 static void
@@ -94,25 +104,41 @@ run_reply(CfsEffects *self, CfsEffect *effect)
     waiting = g_new0(Waiting, 1);
     waiting->id = effect->reply.id;
     waiting->number = self->submitted;
-    waiting->deadline_ms = now_ms() + PATIENCE_MS;
+    waiting->deadline_ms = cfs_effects_clock_ms() + PATIENCE_MS;
     waiting->verdict = effect->reply.verdict;
     waiting->entry = g_steal_pointer(&effect->reply.entry);
     g_queue_push_tail(&self->waiting, waiting);
+    self->is_awaited = TRUE;
 }
 
 static void
 run_changed(CfsEffects *self, CfsEffect *effect)
 {
+    GPtrArray *changes = effect->changed.changes;
+
+    for (guint i = 0; i < changes->len && self->watcher.on_changed != NULL;
+         i++) {
+        self->watcher.on_changed(self->watcher.data, changes->pdata[i],
+                                 effect->changed.origin != 0);
+    }
     if (self->client.on_changed != NULL) {
-        self->client.on_changed(self->client.data, effect->change);
+        self->client.on_changed(self->client.data, effect->changed.changes,
+                                effect->changed.origin, effect->step);
+    } else {
+        cfs_views_release(cfs_replica_views(self->replica), effect->step);
     }
 }
 
 static void
 run_reloaded(CfsEffects *self, CfsEffect *effect)
 {
+    if (self->watcher.on_reloaded != NULL) {
+        self->watcher.on_reloaded(self->watcher.data);
+    }
     if (self->client.on_reloaded != NULL) {
-        self->client.on_reloaded(self->client.data);
+        self->client.on_reloaded(self->client.data, effect->step);
+    } else {
+        cfs_views_release(cfs_replica_views(self->replica), effect->step);
     }
 }
 
@@ -154,7 +180,7 @@ static void
 dispatch(CfsEffects *self, CfsEvent *event)
 {
     event->time_s = (guint32)time(NULL);
-    event->clock_ms = now_ms();
+    event->clock_ms = cfs_effects_clock_ms();
     cfs_effects_begin(self);
     cfs_replica_step(self->replica, event, &self->queue);
     run_queue(self);
@@ -167,14 +193,40 @@ cfs_effects_begin(CfsEffects *self)
     self->depth++;
 }
 
+static void
+commit(CfsEffects *self)
+{
+    g_clear_handle_id(&self->lazy_commit, g_source_remove);
+    self->is_awaited = FALSE;
+    if (self->has_stores && self->store != NULL) {
+        cfs_store_commit(self->store);
+    }
+    self->has_stores = FALSE;
+}
+
+static gboolean
+on_lazy_commit(gpointer data)
+{
+    CfsEffects *self = data;
+
+    self->lazy_commit = 0;
+    commit(self);
+    return G_SOURCE_REMOVE;
+}
+
 void
 cfs_effects_end(CfsEffects *self)
 {
     g_assert(self->depth > 0);
     self->depth--;
-    if (self->depth == 0 && self->has_stores) {
-        self->has_stores = FALSE;
-        cfs_store_commit(self->store);
+    if (self->depth > 0 || !self->has_stores) {
+        return;
+    }
+    if (self->is_awaited) {
+        commit(self);
+    } else if (self->lazy_commit == 0) {
+        self->lazy_commit = g_timeout_add_full(
+            CFS_PRIORITY_STORE, LAZY_COMMIT_MS, on_lazy_commit, self, NULL);
     }
 }
 
@@ -216,7 +268,7 @@ release_late(CfsEffects *self)
 {
     Waiting *first = g_queue_peek_head(&self->waiting);
 
-    if (first == NULL || now_ms() < first->deadline_ms) {
+    if (first == NULL || cfs_effects_clock_ms() < first->deadline_ms) {
         return;
     }
     if (!self->is_late) {
@@ -346,8 +398,12 @@ void
 cfs_effects_quorum(CfsEffects *self, gboolean quorate)
 {
     CfsEvent event = {.kind = CFS_EVENT_QUORUM, .quorate = quorate};
+    gboolean was_quorate = cfs_replica_is_quorate(self->replica);
 
     dispatch(self, &event);
+    if (quorate != was_quorate && self->client.on_quorum != NULL) {
+        self->client.on_quorum(self->client.data);
+    }
 }
 
 void
@@ -390,6 +446,12 @@ cfs_effects_set_client(CfsEffects *self, const CfsEffectsClient *client)
     self->client = client != NULL ? *client : (CfsEffectsClient){0};
 }
 
+void
+cfs_effects_set_watcher(CfsEffects *self, const CfsEffectsWatcher *watcher)
+{
+    self->watcher = watcher != NULL ? *watcher : (CfsEffectsWatcher){0};
+}
+
 CfsEffects *
 cfs_effects_new(CfsReplica *replica)
 {
@@ -408,6 +470,7 @@ cfs_effects_free(CfsEffects *self)
         return;
     }
     g_source_remove(self->tick);
+    g_clear_handle_id(&self->lazy_commit, g_source_remove);
     g_queue_clear_full(&self->queue, (GDestroyNotify)cfs_effect_free);
     g_queue_clear_full(&self->waiting, (GDestroyNotify)waiting_free);
     g_free(self);

@@ -3,11 +3,12 @@
  * The one place where events get their time, and where effects are carried
  * out, in order: messages go to the group, rows to the store, answers and
  * changes to the client (the mount). All rows of one bundle of events become
- * one transaction. An answer that must be stored waits for the transactions
- * before it; a commit that takes too long, or fails because somebody holds the
- * database, lets it go from memory and marks this node not durable until the
- * store has caught up (DESIGN.md 2). A commit that fails answers what waits
- * for it with its errno.
+ * one transaction; what no answer here waits for is written a little later,
+ * with what came meanwhile: the node it was done on has it on its disk. An
+ * answer that must be stored waits for the transactions before it; a commit
+ * that takes too long, or fails because somebody holds the database, lets it go
+ * from memory and marks this node not durable until the store has caught up
+ * (DESIGN.md 2). A commit that fails answers what waits for it with its errno.
  *
  * Owner   the daemon.
  * Thread  the loop.
@@ -26,10 +27,24 @@ typedef struct CfsEffects CfsEffects;
 typedef struct {
     /* @entry: what a CREATE or MKDIR made, borrowed; else NULL. */
     void (*on_reply)(gpointer data, guint64 id, int verdict, CfsEntry *entry);
-    void (*on_changed)(gpointer data, const CfsChange *change);
-    void (*on_reloaded)(gpointer data);
+    /* What one operation did; @origin: the request that made it, if it is one
+     * of ours; @step: for cfs_views_release(), or 0. */
+    void (*on_changed)(gpointer data,
+                       GPtrArray *changes,
+                       guint64 origin,
+                       guint64 step);
+    void (*on_reloaded)(gpointer data, guint64 step);
+    void (*on_quorum)(gpointer data); /* it came or went: modes change */
     gpointer data;
 } CfsEffectsClient;
+
+/* Who also wants to know what changes; before the client hears of it. */
+typedef struct {
+    /* @is_own: it was asked for on this node. */
+    void (*on_changed)(gpointer data, const CfsChange *change, gboolean is_own);
+    void (*on_reloaded)(gpointer data);
+    gpointer data;
+} CfsEffectsWatcher;
 
 /* Borrows all; the store is not yet started. Ticks from here on. */
 CfsEffects *cfs_effects_new(CfsReplica *replica);
@@ -40,6 +55,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(CfsEffects, cfs_effects_free)
 void cfs_effects_set_store(CfsEffects *self, CfsStore *store);
 void cfs_effects_set_group(CfsEffects *self, CfsGroup *group);
 void cfs_effects_set_client(CfsEffects *self, const CfsEffectsClient *client);
+void cfs_effects_set_watcher(CfsEffects *self,
+                             const CfsEffectsWatcher *watcher);
 
 /* Between them events make one bundle. They nest. */
 void cfs_effects_begin(CfsEffects *self);
@@ -65,5 +82,8 @@ void cfs_effects_flush(CfsEffects *self,
 /* FALSE while answers are given from memory. */
 gboolean cfs_effects_is_durable(CfsEffects *self);
 CfsReplica *cfs_effects_replica(CfsEffects *self);
+
+/* The clock of the events: milliseconds since this host was booted. */
+gint64 cfs_effects_clock_ms(void);
 
 #endif

@@ -154,7 +154,7 @@ add_plus(CfsFuse *self,
     } else if (!item->is_dot) {
         entry = item_entry(self, directory, item);
         if (entry != NULL) {
-            cfs_fuse_fill_answer(self, &answer, entry);
+            cfs_caches_tell_first(cfs_fuse_fill_answer(self, &answer, entry));
         }
     }
     size = fuse_add_direntry_plus(req, out, left, item->name, &answer, next);
@@ -188,6 +188,7 @@ read_directory(fuse_req_t req,
         g_clear_pointer(&handle->listing, g_ptr_array_unref);
         handle->listing = list_directory(self, handle);
     }
+    cfs_caches_tell_content(handle->record);
     for (guint i = (guint)CLAMP(offset, 0, (off_t)handle->listing->len);
          i < handle->listing->len; i++) {
         const Item *item = handle->listing->pdata[i];

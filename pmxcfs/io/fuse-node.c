@@ -3,10 +3,15 @@
 
 #include "pmxcfs/io/fuse-private.h"
 
+#include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
 
 #include "pmxcfs/core/access.h"
+
+/* Their names never mean anything else; size and mode may be others at each
+ * look. */
+#define VIEW_NAME_S 3600.0
 
 CfsFuse *
 cfs_fuse_self(fuse_req_t req)
@@ -179,19 +184,28 @@ void
 cfs_fuse_reply_attributes(CfsFuse *self,
                           fuse_req_t req,
                           const CfsFuseNode *node,
-                          const CfsFuseHandle *handle)
+                          const CfsFuseHandle *handle,
+                          gboolean may_keep)
 {
     struct stat st;
     int verdict = get_attributes(self, node, handle, &st);
+    CfsInode *record = NULL;
+    double seconds = 0;
 
     if (verdict != 0) {
         cfs_fuse_reply_verdict(req, verdict);
-    } else {
-        (void)fuse_reply_attr(req, &st, 0);
+        return;
     }
+    if (may_keep && !node->is_view) {
+        record = cfs_inodes_find(self->inodes, node->inode);
+    }
+    if (record != NULL && !record->is_gone) {
+        seconds = cfs_caches_tell_attributes(self->caches, record);
+    }
+    (void)fuse_reply_attr(req, &st, seconds);
 }
 
-void
+CfsInode *
 cfs_fuse_fill_answer(CfsFuse *self,
                      struct fuse_entry_param *answer,
                      CfsEntry *entry)
@@ -206,20 +220,60 @@ cfs_fuse_fill_answer(CfsFuse *self,
         /* Made and removed again before we could tell. */
         fill_entry(self, &answer->attr, entry, "x");
     }
+    return record;
 }
 
-void
-cfs_fuse_reply_entry(CfsFuse *self, fuse_req_t req, CfsEntry *entry)
+static void
+reply_entry(CfsFuse *self,
+            fuse_req_t req,
+            CfsEntry *entry,
+            gboolean is_looked_up)
 {
     struct fuse_entry_param answer;
+    CfsInode *record;
 
     if (cfs_fuse_ino(entry->inode) == 0) {
         cfs_fuse_reply_verdict(req, EOVERFLOW);
         return;
     }
-    cfs_fuse_fill_answer(self, &answer, entry);
+    record = cfs_fuse_fill_answer(self, &answer, entry);
+    if (is_looked_up) {
+        answer.entry_timeout = cfs_caches_tell_name(
+            self->caches, entry->parent, record, &answer.attr_timeout);
+    } else {
+        cfs_caches_tell_first(record);
+    }
     if (fuse_reply_entry(req, &answer) != 0) {
         cfs_inodes_forget(self->inodes, entry->inode, 1);
+    }
+}
+
+void
+cfs_fuse_reply_entry(CfsFuse *self, fuse_req_t req, CfsEntry *entry)
+{
+    reply_entry(self, req, entry, FALSE);
+}
+
+void
+cfs_fuse_reply_found(CfsFuse *self, fuse_req_t req, CfsEntry *entry)
+{
+    reply_entry(self, req, entry, TRUE);
+}
+
+/* Node id 0 with a timeout means: not there, and you may remember it. */
+void
+cfs_fuse_reply_missing(CfsFuse *self,
+                       fuse_req_t req,
+                       guint64 parent,
+                       const char *name)
+{
+    struct fuse_entry_param answer = {
+        .entry_timeout = cfs_caches_tell_missing(self->caches, parent, name)};
+
+    if (answer.entry_timeout > 0) {
+        (void)fuse_reply_entry(req, &answer);
+    } else {
+        cfs_fuse_reply_verdict(req, ENOENT);
     }
 }
 
@@ -230,6 +284,7 @@ cfs_fuse_reply_view(CfsFuse *self, fuse_req_t req, guint view)
     g_autofree char *text = cfs_fuse_view_text(self, view);
 
     answer.ino = cfs_fuse_view_ino(view);
+    answer.entry_timeout = VIEW_NAME_S;
     cfs_fuse_fill_view(self, &answer.attr, view, strlen(text));
     (void)fuse_reply_entry(req, &answer);
 }

@@ -8,6 +8,8 @@
 /* An interrupted request may still finish: any signal with a handler
  * interrupts, and most changes take no millisecond. */
 #define INTERRUPT_GRACE_MS 250
+/* Directories can be locked for long; what is told then is older. */
+#define SETTLE_PATIENCE_MS 100
 
 void
 cfs_fuse_parked_free(gpointer data)
@@ -15,6 +17,11 @@ cfs_fuse_parked_free(gpointer data)
     CfsFuseParked *parked = data;
 
     g_clear_handle_id(&parked->interrupt_timer, g_source_remove);
+    if (parked->impatience != 0) {
+        (void)g_queue_remove(&parked->self->awaiting, parked);
+    }
+    g_clear_handle_id(&parked->impatience, g_source_remove);
+    g_clear_pointer(&parked->changes, g_ptr_array_unref);
     g_free(parked->name);
     g_free(parked);
 }
@@ -29,6 +36,10 @@ cfs_fuse_unpark(CfsFuse *self, guint64 id, int verdict, CfsEntry *entry)
     }
     (void)g_hash_table_steal(self->parked, &id);
     fuse_req_interrupt_func(parked->req, NULL, NULL);
+    if (verdict != 0 && parked->changes != NULL) {
+        /* Done, but not on disk: the kernel hears that it was not done. */
+        cfs_caches_on_changes(self->caches, parked->changes, FALSE, 0);
+    }
     parked->finish(self, parked, verdict, entry);
     cfs_fuse_parked_free(parked);
 }
@@ -41,6 +52,9 @@ on_grace_over(gpointer data)
     guint64 id = parked->id;
 
     parked->interrupt_timer = 0;
+    if (parked->changes != NULL) {
+        return G_SOURCE_REMOVE; /* it is done: the answer comes with the disk */
+    }
     fuse_req_interrupt_func(parked->req, NULL, NULL);
     cfs_fuse_reply_verdict(parked->req, EINTR);
     (void)g_hash_table_remove(self->parked, &id);
@@ -93,6 +107,54 @@ cfs_fuse_submit_flush(CfsFuse *self, CfsFuseParked *parked)
     g_hash_table_insert(self->parked, &parked->id, parked);
     fuse_req_interrupt_func(parked->req, on_interrupt, parked);
     cfs_effects_flush(self->effects, on_flushed, self, parked->id);
+}
+
+static gboolean
+on_impatient(gpointer data)
+{
+    CfsFuseParked *parked = data;
+
+    cfs_fuse_unpark(parked->self, parked->id, 0, NULL);
+    return G_SOURCE_REMOVE;
+}
+
+void
+cfs_fuse_await_settled(CfsFuse *self, CfsFuseParked *parked)
+{
+    parked->step = cfs_caches_own_step(self->caches);
+    g_hash_table_insert(self->parked, &parked->id, parked);
+    fuse_req_interrupt_func(parked->req, on_interrupt, parked);
+    if (parked->step == 0) {
+        cfs_fuse_unpark(self, parked->id, 0, NULL);
+        return;
+    }
+    parked->impatience =
+        g_timeout_add(SETTLE_PATIENCE_MS, on_impatient, parked);
+    g_queue_push_tail(&self->awaiting, parked);
+}
+
+void
+cfs_fuse_on_settled(CfsFuse *self)
+{
+    CfsFuseParked *first;
+
+    while ((first = g_queue_peek_head(&self->awaiting)) != NULL &&
+           !cfs_caches_has_own_step(self->caches, first->step)) {
+        cfs_fuse_unpark(self, first->id, 0, NULL);
+    }
+}
+
+gboolean
+cfs_fuse_note_applied(CfsFuse *self, guint64 id, GPtrArray *changes)
+{
+    CfsFuseParked *parked = g_hash_table_lookup(self->parked, &id);
+
+    if (parked == NULL) {
+        return FALSE;
+    }
+    g_clear_pointer(&parked->changes, g_ptr_array_unref);
+    parked->changes = g_ptr_array_ref(changes);
+    return TRUE;
 }
 
 void

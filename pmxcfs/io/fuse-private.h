@@ -3,6 +3,7 @@
  * fuse.c is the session: it starts, reads requests, stops. fuse-node.c says
  * what node ids stand for and what the kernel is told of them; handles.c has
  * what is open, fuse-park.c the requests that wait for an answer. The
+ * caches.h decides what the kernel may keep of an answer. The
  * operations: fuse-read.c looks, fuse-dir.c lists, fuse-change.c changes.
  * Nobody else includes this.
  */
@@ -13,6 +14,7 @@
 
 #include <fuse_lowlevel.h>
 
+#include "pmxcfs/io/caches.h"
 #include "pmxcfs/io/fuse.h"
 #include "pmxcfs/io/inodes.h"
 
@@ -24,15 +26,18 @@ struct CfsFuse {
     CfsEffects *effects;
     CfsReplica *replica;
     CfsInodes *inodes;
+    CfsCaches *caches;
     CfsFuseHandler handler;
     gid_t group;
     char *mount_path;
+    int mount_root; /* O_PATH; -1: not mounted */
     struct fuse_session *session;
     struct fuse_buf buffer;
     guint watch;
     gboolean is_mounted;
     guint64 last_id;
     GHashTable *parked;  /* id -> CfsFuseParked */
+    GQueue awaiting;     /* of CfsFuseParked that wait for a step */
     GHashTable *handles; /* set of CfsFuseHandle */
 };
 
@@ -46,6 +51,7 @@ typedef struct {
 /* An open file or directory. */
 typedef struct {
     CfsFuseNode node;
+    gboolean is_writer; /* opened for writing */
     CfsInode *record;   /* NULL: a virtual file */
     char *text;         /* of a virtual file, as it was at open */
     GPtrArray *listing; /* fuse-dir.c's; NULL: not read yet */
@@ -65,6 +71,9 @@ struct CfsFuseParked {
     fuse_req_t req;
     CfsFuseFinish finish;
     guint interrupt_timer;
+    guint impatience; /* of one that waits for a step */
+    guint64 step;
+    GPtrArray *changes; /* of CfsChange: what it did; NULL: nothing yet */
     /* As far as the finish needs it. */
     struct fuse_file_info info;
     fuse_ino_t ino;
@@ -86,17 +95,26 @@ int cfs_fuse_find_view(const CfsFuseNode *parent, const char *name);
 char *cfs_fuse_view_text(CfsFuse *self, guint view);
 /* @size: of its text, which the caller has or is about to show. */
 void cfs_fuse_fill_view(CfsFuse *self, struct stat *st, guint view, gsize size);
-/* Counts one lookup; taken back by cfs_inodes_forget() when the answer does
- * not arrive. */
-void cfs_fuse_fill_answer(CfsFuse *self,
-                          struct fuse_entry_param *answer,
-                          CfsEntry *entry);
+/* Nothing of it may be kept. Counts one lookup; taken back by
+ * cfs_inodes_forget() when the answer does not arrive. Returns: (borrowed) the
+ * record. */
+CfsInode *cfs_fuse_fill_answer(CfsFuse *self,
+                               struct fuse_entry_param *answer,
+                               CfsEntry *entry);
 void cfs_fuse_reply_verdict(fuse_req_t req, int verdict);
 void cfs_fuse_reply_attributes(CfsFuse *self,
                                fuse_req_t req,
                                const CfsFuseNode *node,
-                               const CfsFuseHandle *handle);
+                               const CfsFuseHandle *handle,
+                               gboolean may_keep);
+/* Something was made. */
 void cfs_fuse_reply_entry(CfsFuse *self, fuse_req_t req, CfsEntry *entry);
+/* A name was looked up. */
+void cfs_fuse_reply_found(CfsFuse *self, fuse_req_t req, CfsEntry *entry);
+void cfs_fuse_reply_missing(CfsFuse *self,
+                            fuse_req_t req,
+                            guint64 parent,
+                            const char *name);
 void cfs_fuse_reply_view(CfsFuse *self, fuse_req_t req, guint view);
 
 /* --- handles.c */
@@ -117,7 +135,14 @@ cfs_fuse_park(CfsFuse *self, fuse_req_t req, CfsFuseFinish finish);
 void cfs_fuse_submit(CfsFuse *self, CfsFuseParked *parked, const CfsOp *op);
 /* As cfs_fuse_submit(), for a barrier over everything applied so far. */
 void cfs_fuse_submit_flush(CfsFuse *self, CfsFuseParked *parked);
+/* As cfs_fuse_submit(): until the caches have let go of what this node was
+ * asked to change so far, but not for long. */
+void cfs_fuse_await_settled(CfsFuse *self, CfsFuseParked *parked);
+/* Some have. */
+void cfs_fuse_on_settled(CfsFuse *self);
 void cfs_fuse_unpark(CfsFuse *self, guint64 id, int verdict, CfsEntry *entry);
+/* The request has done this. FALSE: nobody waits for its answer any more. */
+gboolean cfs_fuse_note_applied(CfsFuse *self, guint64 id, GPtrArray *changes);
 /* Answers all with @verdict. */
 void cfs_fuse_refuse_parked(CfsFuse *self, int verdict);
 void cfs_fuse_parked_free(gpointer data);

@@ -30,9 +30,9 @@ cfs_fuse_op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
     }
     entry = cfs_tree_child(cfs_fuse_tree(self), node.inode, name);
     if (entry == NULL) {
-        cfs_fuse_reply_verdict(req, ENOENT);
+        cfs_fuse_reply_missing(self, req, node.inode, name);
     } else {
-        cfs_fuse_reply_entry(self, req, entry);
+        cfs_fuse_reply_found(self, req, entry);
     }
 }
 
@@ -41,7 +41,8 @@ forget(CfsFuse *self, fuse_ino_t ino, guint64 n_lookups)
 {
     CfsFuseNode node;
 
-    if (cfs_fuse_node(ino, &node) && !node.is_view) {
+    if (cfs_fuse_node(ino, &node) && !node.is_view &&
+        node.inode != CFS_ROOT_INODE) {
         cfs_inodes_forget(self->inodes, node.inode, n_lookups);
     }
 }
@@ -74,7 +75,7 @@ cfs_fuse_op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *info)
         return;
     }
     cfs_fuse_reply_attributes(cfs_fuse_self(req), req, &node,
-                              cfs_fuse_handle(info));
+                              cfs_fuse_handle(info), TRUE);
 }
 
 void
@@ -121,10 +122,26 @@ cfs_fuse_op_statfs(fuse_req_t req, fuse_ino_t ino)
 
 /* Open files -------------------------------------------------------------- */
 
+static void
+finish_open_view(CfsFuse *self,
+                 CfsFuseParked *parked,
+                 int verdict,
+                 CfsEntry *unused)
+{
+    CfsFuseNode node;
+
+    (void)cfs_fuse_node(parked->ino, &node);
+    cfs_fuse_open_view(self, node.view, &parked->info);
+    if (fuse_reply_open(parked->req, &parked->info) != 0) {
+        cfs_fuse_close(self, &parked->info);
+    }
+}
+
 void
 cfs_fuse_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *info)
 {
     CfsFuse *self = cfs_fuse_self(req);
+    CfsFuseParked *parked;
     CfsEntry *entry;
     CfsFuseNode node;
 
@@ -133,15 +150,19 @@ cfs_fuse_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *info)
         return;
     }
     if (node.is_view) {
-        cfs_fuse_open_view(self, node.view, info);
-    } else {
-        entry = cfs_tree_get(cfs_fuse_tree(self), node.inode);
-        if (entry == NULL || cfs_entry_is_directory(entry)) {
-            cfs_fuse_reply_verdict(req, entry == NULL ? ENOENT : EISDIR);
-            return;
-        }
-        cfs_fuse_open_entry(self, entry, info);
+        /* Its counters tell of all changes made from here before. */
+        parked = cfs_fuse_park(self, req, finish_open_view);
+        parked->info = *info;
+        parked->ino = ino;
+        cfs_fuse_await_settled(self, parked);
+        return;
     }
+    entry = cfs_tree_get(cfs_fuse_tree(self), node.inode);
+    if (entry == NULL || cfs_entry_is_directory(entry)) {
+        cfs_fuse_reply_verdict(req, entry == NULL ? ENOENT : EISDIR);
+        return;
+    }
+    cfs_fuse_open_entry(self, entry, info);
     if (fuse_reply_open(req, info) != 0) {
         cfs_fuse_close(self, info);
     }
@@ -191,6 +212,7 @@ cfs_fuse_op_read(fuse_req_t req,
     } else if (handle->record == NULL || handle->record->entry == NULL) {
         cfs_fuse_reply_verdict(req, EIO);
     } else {
+        cfs_caches_tell_content(handle->record);
         read_entry(req, handle->record->entry, size, offset);
     }
 }

@@ -4,9 +4,11 @@
 #include "pmxcfs/io/fuse-private.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <glib-unix.h>
 #include <unistd.h>
 
+#include "common/files.h"
 #include "pmxcfs/core/core-error.h"
 #include "pmxcfs/io/mount.h"
 #include "pmxcfs/io/priorities.h"
@@ -28,8 +30,14 @@ op_init(void *data, struct fuse_conn_info *connection)
         ~(unsigned)(FUSE_CAP_ATOMIC_O_TRUNC | FUSE_CAP_SPLICE_READ |
                     FUSE_CAP_SPLICE_WRITE | FUSE_CAP_SPLICE_MOVE |
                     FUSE_CAP_ASYNC_DIO);
+    /* Where the links point never changes. */
+    connection->want |= connection->capable & FUSE_CAP_CACHE_SYMLINKS;
     g_debug("the kernel speaks FUSE %u.%u", connection->proto_major,
             connection->proto_minor);
+    if (self->mount_root >= 0) {
+        cfs_caches_start(self->caches, fuse_session_fd(self->session),
+                         self->mount_root);
+    }
     self->handler.on_ready(self->handler.data);
 }
 
@@ -97,19 +105,41 @@ on_reply(gpointer data, guint64 id, int verdict, CfsEntry *entry)
 }
 
 static void
-on_changed(gpointer data, const CfsChange *change)
+on_changed(gpointer data, GPtrArray *changes, guint64 origin, guint64 step)
 {
     CfsFuse *self = data;
+    gboolean is_known = cfs_fuse_note_applied(self, origin, changes);
 
-    cfs_inodes_on_changed(self->inodes, change);
+    cfs_caches_on_changes(self->caches, changes, is_known, step);
+    for (guint i = 0; i < changes->len; i++) {
+        cfs_inodes_on_changed(self->inodes, changes->pdata[i]);
+    }
 }
 
 static void
-on_reloaded(gpointer data)
+on_reloaded(gpointer data, guint64 step)
 {
     CfsFuse *self = data;
 
+    cfs_caches_on_reloaded(self->caches, step);
     cfs_inodes_on_reloaded(self->inodes, cfs_fuse_tree(self));
+}
+
+static void
+on_quorum(gpointer data)
+{
+    CfsFuse *self = data;
+
+    cfs_caches_on_quorum(self->caches);
+}
+
+static void
+on_settled(gpointer data, guint64 step)
+{
+    CfsFuse *self = data;
+
+    cfs_views_release(cfs_replica_views(self->replica), step);
+    cfs_fuse_on_settled(self);
 }
 
 CfsFuse *
@@ -125,6 +155,7 @@ cfs_fuse_new(CfsEffects *effects,
     CfsEffectsClient client = {.on_reply = on_reply,
                                .on_changed = on_changed,
                                .on_reloaded = on_reloaded,
+                               .on_quorum = on_quorum,
                                .data = self};
 
     g_assert(CFS_FUSE_FIRST_VIEW_INO + cfs_views_count() <=
@@ -133,7 +164,11 @@ cfs_fuse_new(CfsEffects *effects,
     self->replica = cfs_effects_replica(effects);
     self->group = group;
     self->handler = *handler;
+    self->mount_root = -1;
     self->inodes = cfs_inodes_new();
+    /* The kernel knows the root without having looked it up. */
+    (void)cfs_inodes_remember(self->inodes, cfs_tree_root(cfs_fuse_tree(self)));
+    self->caches = cfs_caches_new(self->inodes, cfs_fuse_ino, on_settled, self);
     self->handles = g_hash_table_new(NULL, NULL);
     self->parked = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL,
                                          cfs_fuse_parked_free);
@@ -146,6 +181,8 @@ cfs_fuse_new(CfsEffects *effects,
         return NULL;
     }
     cfs_effects_set_client(effects, &client);
+    cfs_views_set_holding(cfs_replica_views(self->replica), TRUE,
+                          cfs_fuse_tree(self));
     return g_steal_pointer(&self);
 }
 
@@ -164,6 +201,10 @@ cfs_fuse_start(CfsFuse *self, const char *path, GError **error)
         return FALSE;
     }
     self->is_mounted = TRUE;
+    self->mount_root = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (self->mount_root < 0) {
+        g_warning("nothing is cached: open %s: %s", path, g_strerror(errno));
+    }
     self->mount_path = g_strdup(path);
     /* libfuse's way to take over a descriptor; it closes it. */
     place = g_strdup_printf("/dev/fd/%d", fd);
@@ -188,7 +229,11 @@ cfs_fuse_stop(CfsFuse *self)
 
     g_clear_handle_id(&self->watch, g_source_remove);
     cfs_effects_set_client(self->effects, NULL);
+    cfs_views_set_holding(cfs_replica_views(self->replica), FALSE, NULL);
     cfs_fuse_refuse_parked(self, EBUSY);
+    cfs_caches_stop(self->caches);
+    pve_autofd_clear(&self->mount_root);
+    self->mount_root = -1;
     if (self->is_mounted) {
         self->is_mounted = FALSE;
         if (!cfs_unmount(self->mount_path, &error)) {
@@ -216,6 +261,7 @@ cfs_fuse_free(CfsFuse *self)
     }
     g_hash_table_unref(self->handles);
     g_hash_table_unref(self->parked);
+    cfs_caches_free(self->caches);
     cfs_inodes_free(self->inodes);
     free(self->buffer.mem);
     g_free(self->mount_path);

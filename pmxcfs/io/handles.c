@@ -3,6 +3,8 @@
 
 #include "pmxcfs/io/fuse-private.h"
 
+#include <fcntl.h>
+
 #include "pmxcfs/core/access.h"
 
 CfsFuseHandle *
@@ -16,12 +18,31 @@ handle_new(CfsFuse *self, struct fuse_file_info *info)
 {
     CfsFuseHandle *handle = g_new0(CfsFuseHandle, 1);
 
+    handle->is_writer = (info->flags & O_ACCMODE) != O_RDONLY;
     g_hash_table_add(self->handles, handle);
     info->fh = (guintptr)handle;
-    /* Other nodes change files too: the kernel keeps no copy of content. */
     info->direct_io = 1;
     info->keep_cache = 0;
+    /* Nothing is written back at close(2). */
+    info->noflush = 1;
     return handle;
+}
+
+/* Readers share the kernel's copy. Writers go past it: through it a write
+ * would hold a page until its answer comes, and readers would wait for that
+ * too. The kernel drops what they overwrite. */
+static void
+allow_cache(CfsFuse *self, CfsInode *record, struct fuse_file_info *info)
+{
+    gboolean keep, is_cached;
+
+    if ((info->flags & O_ACCMODE) != O_RDONLY) {
+        return;
+    }
+    is_cached = cfs_caches_tell_open(self->caches, record, &keep);
+    info->keep_cache = keep;
+    info->direct_io = !is_cached;
+    info->cache_readdir = is_cached;
 }
 
 void
@@ -37,6 +58,7 @@ cfs_fuse_open_entry(CfsFuse *self, CfsEntry *entry, struct fuse_file_info *info)
 
         handle->record->is_private =
             path != NULL && cfs_access_is_private(path);
+        allow_cache(self, handle->record, info);
     }
 }
 
@@ -70,4 +92,22 @@ cfs_fuse_close(CfsFuse *self, struct fuse_file_info *info)
         cfs_fuse_handle_free(self, handle);
     }
     info->fh = 0;
+}
+
+gboolean
+cfs_fuse_is_being_written(CfsFuse *self, guint64 inode)
+{
+    GHashTableIter iter;
+    gpointer value;
+
+    g_hash_table_iter_init(&iter, self->handles);
+    while (g_hash_table_iter_next(&iter, &value, NULL)) {
+        const CfsFuseHandle *handle = value;
+
+        if (handle->is_writer && !handle->node.is_view &&
+            handle->node.inode == inode) {
+            return TRUE;
+        }
+    }
+    return FALSE;
 }

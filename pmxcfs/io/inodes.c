@@ -48,6 +48,20 @@ cfs_inodes_find(CfsInodes *self, guint64 inode)
     return g_hash_table_lookup(self->records, &inode);
 }
 
+void
+cfs_inodes_foreach(CfsInodes *self,
+                   void (*function)(gpointer data, CfsInode *record),
+                   gpointer data)
+{
+    GHashTableIter iter;
+    gpointer value;
+
+    g_hash_table_iter_init(&iter, self->records);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        function(data, value);
+    }
+}
+
 static void
 set_entry(CfsInode *record, CfsEntry *entry)
 {

@@ -19,6 +19,15 @@
 
 typedef struct CfsInodes CfsInodes;
 
+/* What the kernel may hold of an entry beyond the moment: caches.c's. */
+typedef struct {
+    gboolean was_named; /* told once, by the name it has now */
+    gboolean has_name;
+    gboolean has_attributes;
+    gboolean has_content;    /* of a file, or the listing of a directory */
+    gint64 content_since_us; /* all of it is younger */
+} CfsHeld;
+
 typedef struct {
     guint64 inode;
     guint64 generation;
@@ -29,6 +38,7 @@ typedef struct {
     gboolean is_private; /* where it was when last looked at */
     CfsEntry *entry;     /* as it is, or as it was last while it is open; NULL:
                             gone and not open */
+    CfsHeld held;
 } CfsInode;
 
 CfsInodes *cfs_inodes_new(void);
@@ -38,6 +48,10 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(CfsInodes, cfs_inodes_free)
 
 /* NULL: the kernel does not know it. */
 CfsInode *cfs_inodes_find(CfsInodes *self, guint64 inode);
+/* All that can be found, in no order. Nothing may be forgotten meanwhile. */
+void cfs_inodes_foreach(CfsInodes *self,
+                        void (*function)(gpointer data, CfsInode *record),
+                        gpointer data);
 /* The kernel looked @entry up, once more. */
 CfsInode *cfs_inodes_remember(CfsInodes *self, CfsEntry *entry);
 void cfs_inodes_forget(CfsInodes *self, guint64 inode, guint64 n_lookups);

@@ -5,9 +5,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "common/files.h"
@@ -16,6 +20,7 @@
 #define MOUNT_TABLE "/proc/self/mountinfo"
 /* Each start after a kill could have left one. */
 #define MAX_DEAD_MOUNTS 64
+#define PROBE_MS 2000
 
 /* Returns: (owned) type of the topmost mount at @path, NULL: none is there or
  * @error is set. The table lists later mounts later. */
@@ -51,12 +56,38 @@ is_fuse(const char *type)
            (strcmp(type, "fuse") == 0 || g_str_has_prefix(type, "fuse."));
 }
 
+/* A dead one either says so or, when something still holds its descriptor,
+ * never answers: so a child asks. It is freed with the mount. */
 static gboolean
 is_dead(const char *path)
 {
-    struct stat st;
+    struct pollfd ended = {.events = POLLIN};
+    PVE_AUTOFD(child) = -1;
+    siginfo_t status = {0};
+    pid_t pid = fork();
 
-    return lstat(path, &st) < 0 && (errno == ENOTCONN || errno == ECONNABORTED);
+    if (pid == 0) {
+        struct statx st;
+        /* What the kernel has cached outlives the daemon. */
+        int result =
+            statx(AT_FDCWD, path, AT_SYMLINK_NOFOLLOW | AT_STATX_FORCE_SYNC,
+                  STATX_BASIC_STATS, &st);
+
+        _exit(result < 0 && (errno == ENOTCONN || errno == ECONNABORTED));
+    }
+    if (pid < 0) {
+        g_warning("fork: %s", g_strerror(errno));
+        return FALSE;
+    }
+    child = (int)syscall(SYS_pidfd_open, pid, 0);
+    ended.fd = child;
+    if (child >= 0 && poll(&ended, 1, PROBE_MS) == 0) {
+        (void)kill(pid, SIGKILL);
+        g_message("nobody has answered at %s for %d ms", path, PROBE_MS);
+        return TRUE;
+    }
+    (void)waitid(P_PID, (id_t)pid, &status, WEXITED);
+    return status.si_status != 0;
 }
 
 static gboolean

@@ -2,8 +2,9 @@
  *
  * Quorum before the group: a change delivered after quorum was lost must find
  * that known. The group before requests: requests make messages, so the other
- * way round the queue between them would grow. Each source does a bounded
- * amount of work per turn.
+ * way round the queue between them would grow. What was stored beside the
+ * group: the answers must not wait until all other nodes are silent. Each
+ * source does a bounded amount of work per turn.
  */
 #ifndef CFS_PRIORITIES_H
 #define CFS_PRIORITIES_H
@@ -12,7 +13,7 @@
 
 #define CFS_PRIORITY_QUORUM (G_PRIORITY_DEFAULT - 30)
 #define CFS_PRIORITY_GROUP (G_PRIORITY_DEFAULT - 20)
-#define CFS_PRIORITY_STORE (G_PRIORITY_DEFAULT - 10)
+#define CFS_PRIORITY_STORE CFS_PRIORITY_GROUP
 #define CFS_PRIORITY_FUSE G_PRIORITY_DEFAULT
 
 #endif

@@ -248,10 +248,10 @@ def test_moved_there_and_back(cluster, template):
     # Users of the host must not reach the set-user-id files of its root.
     assert n2.output("stat", "-c", "%a",
                      "/var/lib/vz/images/210").strip() == "740"
-    wait_for(lambda: not n1.ok("test", "-e", "/var/lib/vz/images/210"), 10,
-             why(n1, 210))
-    assert not n1.ok("test", "-e", "/var/lib/lxc/210")
-    assert not n1.ok("test", "-e", hold_path(n1, 210))
+    for path in ("/var/lib/vz/images/210", "/var/lib/lxc/210",
+                 hold_path(n1, 210)):
+        wait_for(lambda path=path: not n1.ok("test", "-e", path), 10,
+                 why(n1, 210))
     n3.run("mv", conf_path(n2, 210), conf_path(n1, 210))
     wait_runs(n1, 210, 40)
     assert n1.read(in_tree(n1, 210, "data")) == "from-n1\n"
