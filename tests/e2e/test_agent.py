@@ -348,6 +348,20 @@ def test_cleaning_up_spares_what_is_mounted(cluster, template):
     n1.run("rm", "-r", "/var/lib/vz/keep")
 
 
+def test_bad_addition_leaves_the_container_as_it_is(cluster, template):
+    """A volume that cannot be made is no reason to give the container up."""
+    n1, _, n3 = cluster.nodes
+    make(n1, 233, template)
+    wait_held(n1, 233)
+    append(n3, conf_path(n1, 233), "mp0: nosuch:4,mp=/x")
+    wait_says(n1, 233, "nosuch")
+    assert n1.ok("test", "-e", conf_path(n1, 233))
+    assert n1.ok("test", "-e", hold_path(n1, 233))
+    assert "lock" not in n1.read(conf_path(n1, 233))
+    n3.run("sed", "-i", "s/^mp0:.*/state: started/", conf_path(n1, 233))
+    wait_runs(n1, 233)
+
+
 def test_unreachable_receiver_keeps_it_running(cluster, template):
     """Asked before the stop: a dead sshd costs no downtime."""
     n1, n2, n3 = cluster.nodes
