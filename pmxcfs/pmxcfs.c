@@ -29,6 +29,7 @@
 #include "pmxcfs/io/notifier.h"
 #include "pmxcfs/io/process.h"
 #include "pmxcfs/io/quorum.h"
+#include "pmxcfs/io/recovery.h"
 #include "pmxcfs/io/store.h"
 
 #define GROUP_NAME "www-data"
@@ -213,22 +214,66 @@ create_tree(Daemon *self, GError **error)
     return g_steal_pointer(&tree);
 }
 
+/* A host in a cluster must not come up alone because the row that says so
+ * went. */
+static void
+restore_corosync_conf(Daemon *self, CfsRecovery *recovery)
+{
+    guint32 now = (guint32)time(NULL);
+    g_autoptr(CfsTree) tree = NULL;
+    g_autoptr(GPtrArray) entries = NULL;
+
+    if (self->options.is_local || !recovery->may_lack_cluster) {
+        return;
+    }
+    tree = cfs_tree_new_from_entries(recovery->repair->entries, NULL);
+    g_assert(tree != NULL); /* a repair makes a tree */
+    if (cfs_tree_lookup(tree, CFS_COROSYNC_CONF) == NULL) {
+        import_corosync_conf(tree, now);
+        g_ptr_array_unref(recovery->repair->entries);
+        recovery->repair->entries = cfs_tree_entries(tree);
+    }
+}
+
+/* What was saved takes the place of the database, which is kept. In a cluster
+ * any whole copy overrules it. */
+static CfsTree *
+use_recovery(Daemon *self, CfsRecovery *recovery, GError **error)
+{
+    g_autoptr(CfsTree) tree = NULL;
+
+    restore_corosync_conf(self, recovery);
+    tree = cfs_tree_new_from_entries(recovery->repair->entries, error);
+    if (tree == NULL) {
+        return NULL;
+    }
+    if (!self->options.is_local &&
+        cfs_tree_lookup(tree, CFS_COROSYNC_CONF) != NULL) {
+        if (recovery->has_damage) {
+            cfs_recovery_lower(recovery);
+        }
+    } else {
+        cfs_repair_raise(recovery->repair);
+    }
+    g_clear_pointer(&tree, cfs_tree_free);
+    if (!cfs_recovery_finish(recovery, &self->store, error)) {
+        return NULL;
+    }
+    return cfs_tree_new_from_entries(recovery->repair->entries, error);
+}
+
 /* After the fork: locks of SQLite do not outlive one (W1). */
 static CfsTree *
 load_tree(Daemon *self, GError **error)
 {
-    g_autoptr(GPtrArray) entries = NULL;
+    g_autoptr(CfsRecovery) recovery =
+        cfs_recovery_open(PVE_DATABASE, &self->store, error);
 
-    self->store = cfs_store_open(PVE_DATABASE, error);
-    if (self->store == NULL) {
+    if (recovery == NULL) {
         return NULL;
     }
-    entries = cfs_store_load(self->store, error);
-    if (entries == NULL) {
-        return NULL;
-    }
-    return entries->len == 0 ? create_tree(self, error)
-                             : cfs_tree_new_from_entries(entries, error);
+    return recovery->is_new ? create_tree(self, error)
+                            : use_recovery(self, recovery, error);
 }
 
 static void
@@ -300,6 +345,14 @@ start_clusterlog(CfsViews *views)
     g_bytes_unref(cfs_clog_add(cfs_views_clog(views), &entry));
 }
 
+static GPtrArray *
+on_snapshot(gpointer data)
+{
+    Daemon *self = data;
+
+    return cfs_tree_entries(cfs_replica_tree(self->replica));
+}
+
 static gboolean
 open_database(Daemon *self, GError **error)
 {
@@ -320,6 +373,7 @@ open_database(Daemon *self, GError **error)
     self->lock_timers = cfs_lock_timers_new(self->replica);
     self->effects = cfs_effects_new(self->replica);
     cfs_effects_set_store(self->effects, self->store);
+    cfs_store_set_snapshot(self->store, on_snapshot, self);
     return cfs_store_start(self->store, cfs_effects_stored, self->effects,
                            error);
 }

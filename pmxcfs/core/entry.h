@@ -26,6 +26,14 @@ enum {
 #define CFS_MAX_TREE_BYTES 134217728u
 #define CFS_MAX_ENTRIES 262144u
 
+/* The root of a tree that was repaired and must lose to every other copy. A
+ * new database has version 1, or 3 with the host's corosync.conf in it; what
+ * was ever worked with has more, or as much and a time. */
+#define CFS_CLAIM_VERSION 4u
+#define CFS_CLAIM_NOTHING 1u /* there is nothing in it */
+#define CFS_CLAIM_WRITER 0u
+#define CFS_CLAIM_MTIME 0u
+
 typedef struct {
     gatomicrefcount refs; /* private */
     guint64 inode;        /* 0: the root, which stands for the whole tree */

@@ -297,6 +297,7 @@ typedef struct {
     guint32 writer;
     guint32 time;
     GPtrArray *changes;
+    guint64 version; /* the tree's, should it succeed */
 } Apply;
 
 static void
@@ -319,10 +320,48 @@ note(Apply *a,
     g_ptr_array_add(a->changes, change);
 }
 
+/* The highest number that was given out to what is there. */
+static guint64
+find_height(CfsTree *self)
+{
+    guint64 height = self->root->entry->version;
+    GHashTableIter iter;
+    gpointer value;
+
+    g_hash_table_iter_init(&iter, self->nodes);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const Node *node = value;
+
+        height = MAX(height, MAX(node->inode, node->entry->version));
+    }
+    return height;
+}
+
+/* A repaired tree, see repair.h, whose version says nothing. */
+static gboolean
+has_lowered_claim(CfsTree *self)
+{
+    const CfsEntry *root = self->root->entry;
+
+    return root->version == CFS_CLAIM_VERSION &&
+           root->writer == CFS_CLAIM_WRITER && root->mtime == CFS_CLAIM_MTIME;
+}
+
+/* One more than the last; for the first change of a repaired tree one more
+ * than anything in it, so that no inode is given out twice. That depends on
+ * the tree alone, so every member counts alike. */
+static guint64
+find_next_version(CfsTree *self)
+{
+    return (has_lowered_claim(self) ? find_height(self)
+                                    : self->root->entry->version) +
+           1;
+}
+
 static guint64
 next_version(const Apply *a)
 {
-    return a->tree->root->entry->version + 1;
+    return a->version;
 }
 
 /* Every success counts the tree's version. */
@@ -368,11 +407,15 @@ guest_drop(Apply *a, const char *path)
 static int
 add_entry(Apply *a, const Place *place, guint8 type)
 {
-    guint64 version = next_version(a);
-    CfsEntry *entry =
-        cfs_entry_new(version, place->parent->inode, version, a->writer,
-                      a->time, type, place->base, NULL);
+    CfsEntry *entry;
 
+    /* A foreign database that lost its version record once (W20): there the
+     * reference overwrites what has the number. */
+    if (node_get(a->tree, a->version) != NULL) {
+        a->version = find_height(a->tree) + 1;
+    }
+    entry = cfs_entry_new(a->version, place->parent->inode, a->version,
+                          a->writer, a->time, type, place->base, NULL);
     node_link(place->parent, node_add(a->tree, entry));
     advance(a, a->time);
     note(a, NULL, entry, a->path, NULL);
@@ -675,7 +718,7 @@ cfs_tree_apply(CfsTree *self,
         [CFS_OP_UNLOCK] = apply_unlock,
     };
     g_autofree char *path = op->path != NULL ? normalize(op->path) : NULL;
-    Apply a = {self, op, path, writer, time, changes};
+    Apply a = {self, op, path, writer, time, changes, find_next_version(self)};
 
     g_assert(op->kind < G_N_ELEMENTS(apply) && apply[op->kind] != NULL);
     return apply[op->kind](&a);

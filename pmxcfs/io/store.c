@@ -12,35 +12,22 @@
 
 #include "common/files.h"
 #include "pmxcfs/core/core-error.h"
+#include "pmxcfs/io/dbfile.h"
 #include "pmxcfs/io/priorities.h"
 
-#define VERSION_NAME "__version__"
 #define BUSY_TIMEOUT_MS 10000
 /* Whoever stops us kills us after 10 s. */
 #define CLOSE_BUSY_TIMEOUT_MS 2000
 #define RETRY_US G_USEC_PER_SEC
+#define LOOK_US G_USEC_PER_SEC
 #define CLOSE_PATIENCE_US (5 * G_USEC_PER_SEC)
 /* How long a stop waits for what the kernel does not give back. */
 #define DISK_PATIENCE_US (6 * G_USEC_PER_SEC)
 
-/* Each change writes whole pages, that of the version record among them: the
- * smaller they are, the less goes to the disk. Only a new database takes it. */
-#define PAGE_BYTES "512"
 /* The log is brought into the database when it has grown by this much and
  * nobody waits; at the latest by that much. */
 #define LOG_IDLE_BYTES (4u << 20)
 #define LOG_MAX_BYTES (16u << 20)
-
-/* To the letter what the reference makes: both open each other's files. */
-static const char create_table[] =
-    "CREATE TABLE tree (  inode INTEGER PRIMARY KEY NOT NULL,"
-    "  parent INTEGER NOT NULL CHECK(typeof(parent)=='integer'),"
-    "  version INTEGER NOT NULL CHECK(typeof(version)=='integer'),"
-    "  writer INTEGER NOT NULL CHECK(typeof(writer)=='integer'),"
-    "  mtime INTEGER NOT NULL CHECK(typeof(mtime)=='integer'),"
-    "  type INTEGER NOT NULL CHECK(typeof(type)=='integer'),"
-    "  name TEXT NOT NULL,"
-    "  data BLOB);";
 
 typedef enum {
     STATEMENT_BEGIN,
@@ -55,9 +42,14 @@ static const char *const statement_sql[N_STATEMENTS] = {
     [STATEMENT_BEGIN] = "BEGIN IMMEDIATE",
     [STATEMENT_COMMIT] = "COMMIT",
     [STATEMENT_ROLLBACK] = "ROLLBACK",
-    [STATEMENT_PUT] = "REPLACE INTO tree (inode, parent, version, writer,"
+    /* Not REPLACE: a row that keeps its size is changed page by page, so that
+     * a piece of a large file costs that piece. */
+    [STATEMENT_PUT] = "INSERT INTO tree (inode, parent, version, writer,"
                       " mtime, type, name, data)"
-                      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                      " VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)"
+                      " ON CONFLICT (inode) DO UPDATE SET parent = ?2,"
+                      " version = ?3, writer = ?4, mtime = ?5, type = ?6,"
+                      " name = ?7, data = ?8",
     [STATEMENT_DELETE] = "DELETE FROM tree WHERE inode = ?1",
 };
 
@@ -68,10 +60,21 @@ typedef struct {
     int verdict;
 } Flush;
 
+/* Which file a name stood for. */
+typedef struct {
+    gboolean is_known;
+    dev_t device;
+    ino_t inode;
+} FileId;
+
 struct CfsStore {
     char *path;
-    sqlite3 *db; /* the opener's, then the thread's */
+    char *log_path;
+    /* The opener's, then the thread's. */
+    sqlite3 *db; /* NULL: it could not be opened again */
     sqlite3_stmt *statements[N_STATEMENTS];
+    FileId file_id;
+    FileId log_id;
     guint page_bytes;
     /* In pages; the thread's. */
     guint log_size;
@@ -81,6 +84,8 @@ struct CfsStore {
     GMainContext *context;
     CfsStoreReport report;
     gpointer report_data;
+    CfsStoreSnapshot snapshot;
+    gpointer snapshot_data;
     GThread *thread;
 
     GMutex mutex; /* guards all below */
@@ -89,10 +94,14 @@ struct CfsStore {
     guint64 submitted;   /* number of the newest in pending */
     gboolean is_wanted;  /* the thread may take pending */
     gboolean is_closing;
-    gboolean is_done; /* the thread needs nothing of us any more */
-    gint64 retry_at;  /* monotonic; 0: the last attempt went well */
-    GQueue flushes;   /* of Flush, waiting */
-    GQueue answers;   /* of Flush, decided */
+    gboolean is_done;     /* the thread needs nothing of us any more */
+    gint64 retry_at;      /* monotonic; 0: the last attempt went well */
+    gint64 look_at;       /* monotonic */
+    gboolean is_detached; /* our files are not those at our path */
+    GPtrArray *whole;     /* then: everything, once the loop gave it */
+    guint64 whole_number; /* all up to this is in it */
+    GQueue flushes;       /* of Flush, waiting */
+    GQueue answers;       /* of Flush, decided */
     guint64 committed;
     int problem;
     GSource *report_source; /* one at a time */
@@ -123,9 +132,7 @@ rows_set(GHashTable *rows, guint64 inode, CfsEntry *row)
 static gboolean
 sqlite_error(CfsStore *self, const char *what, GError **error)
 {
-    g_set_error(error, CFS_ERROR, CFS_ERROR_STORE, "%s%s", what,
-                sqlite3_errmsg(self->db));
-    return FALSE;
+    return cfs_dbfile_error(self->db, what, error);
 }
 
 static int
@@ -232,7 +239,8 @@ configure(CfsStore *self, GError **error)
 
     (void)sqlite3_extended_result_codes(self->db, 1);
     (void)sqlite3_busy_timeout(self->db, BUSY_TIMEOUT_MS);
-    if (!query_text(self, "PRAGMA page_size=" PAGE_BYTES, NULL, error)) {
+    if (!query_text(self, "PRAGMA page_size=" CFS_DBFILE_PAGE_BYTES, NULL,
+                    error)) {
         return FALSE;
     }
     if (!query_text(self, "PRAGMA journal_mode=WAL", &mode, error)) {
@@ -248,26 +256,59 @@ configure(CfsStore *self, GError **error)
     return tune(self, error);
 }
 
+/* Leaves the log for the next opener where @keep_log, else checkpoints it. */
 static void
-store_free(CfsStore *self)
+close_connection(CfsStore *self, gboolean keep_log)
 {
     for (guint i = 0; i < N_STATEMENTS; i++) {
         (void)sqlite3_finalize(self->statements[i]);
+        self->statements[i] = NULL;
     }
+    if (self->db == NULL) {
+        return;
+    }
+    (void)sqlite3_db_config(self->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE,
+                            (int)keep_log, NULL);
     if (sqlite3_close(self->db) != SQLITE_OK) {
         g_warning("closing %s: %s", self->path, sqlite3_errmsg(self->db));
     }
+    self->db = NULL;
+    self->log_size = 0;
+    self->log_checkpointed = 0;
+}
+
+static void
+store_free(CfsStore *self)
+{
+    close_connection(self, TRUE);
     g_hash_table_unref(self->pending);
     g_queue_clear_full(&self->flushes, g_free);
     g_queue_clear_full(&self->answers, g_free);
     g_clear_pointer(&self->context, g_main_context_unref);
     g_mutex_clear(&self->mutex);
     g_cond_clear(&self->wake);
+    g_clear_pointer(&self->whole, g_ptr_array_unref);
+    g_free(self->log_path);
     g_free(self->path);
     g_free(self);
 }
 
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CfsStore, store_free)
+
+static gboolean
+open_connection(CfsStore *self, GError **error)
+{
+    if (!prepare_file(self->path, error)) {
+        return FALSE;
+    }
+    if (sqlite3_open_v2(self->path, &self->db,
+                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE |
+                            SQLITE_OPEN_NOMUTEX,
+                        NULL) != SQLITE_OK) {
+        return sqlite_error(self, "", error);
+    }
+    return configure(self, error);
+}
 
 CfsStore *
 cfs_store_open(const char *path, GError **error)
@@ -275,23 +316,21 @@ cfs_store_open(const char *path, GError **error)
     g_autoptr(CfsStore) self = g_new0(CfsStore, 1);
 
     self->path = g_strdup(path);
+    self->log_path = g_strconcat(path, "-wal", NULL);
     self->pending = rows_new();
     g_mutex_init(&self->mutex);
     g_cond_init(&self->wake);
-    if (!prepare_file(path, error)) {
-        return NULL;
-    }
-    if (sqlite3_open_v2(path, &self->db,
-                        SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE |
-                            SQLITE_OPEN_NOMUTEX,
-                        NULL) != SQLITE_OK) {
-        sqlite_error(self, "", error);
-        return NULL;
-    }
-    if (!configure(self, error)) {
+    if (!open_connection(self, error)) {
         return NULL;
     }
     return g_steal_pointer(&self);
+}
+
+void
+cfs_store_abandon(CfsStore *self)
+{
+    g_assert(self->thread == NULL);
+    store_free(self);
 }
 
 /* Loading ----------------------------------------------------------------- */
@@ -311,120 +350,10 @@ has_table(CfsStore *self, gboolean *has, GError **error)
     return TRUE;
 }
 
-static gboolean
-content_error(GError **error, guint64 inode, const char *what)
-{
-    g_set_error(error, CFS_ERROR, CFS_ERROR_CONTENT,
-                "%s (inode = %016" G_GINT64_MODIFIER "X)", what, inode);
-    return FALSE;
-}
-
-static gboolean
-check_row(guint64 inode,
-          guint8 type,
-          const char *name,
-          gsize name_size,
-          gsize data_size,
-          GError **error)
-{
-    if (name_size == 0) {
-        return content_error(error, inode, "inode has no name");
-    }
-    if (strlen(name) != name_size) {
-        return content_error(error, inode, "inode has a name with a NUL");
-    }
-    if (inode == CFS_ROOT_INODE) {
-        if (strcmp(name, VERSION_NAME) != 0) {
-            g_set_error(error, CFS_ERROR, CFS_ERROR_CONTENT,
-                        "root inode has unexpected name '%s'", name);
-            return FALSE;
-        }
-        return TRUE;
-    }
-    if (type != CFS_TYPE_DIRECTORY && type != CFS_TYPE_FILE) {
-        g_set_error(error, CFS_ERROR, CFS_ERROR_CONTENT,
-                    "inode has unknown type (inode = %016" G_GINT64_MODIFIER
-                    "X, type = %u)",
-                    inode, type);
-        return FALSE;
-    }
-    if (type == CFS_TYPE_DIRECTORY && data_size > 0) {
-        return content_error(error, inode, "directory inode contains data");
-    }
-    return TRUE;
-}
-
-/* Returns: (owned) the entry of the row the statement stands on. Bits that do
- * not fit are dropped, as the reference does. */
-static CfsEntry *
-read_row(sqlite3_stmt *row, GError **error)
-{
-    guint64 inode = (guint64)sqlite3_column_int64(row, 0);
-    guint64 parent = (guint64)sqlite3_column_int64(row, 1);
-    guint64 version = (guint64)sqlite3_column_int64(row, 2);
-    guint32 writer = (guint32)sqlite3_column_int64(row, 3);
-    guint32 mtime = (guint32)sqlite3_column_int64(row, 4);
-    guint8 type = (guint8)sqlite3_column_int64(row, 5);
-    const char *name = (const char *)sqlite3_column_text(row, 6);
-    gsize name_size = (gsize)sqlite3_column_bytes(row, 6);
-    const void *content = sqlite3_column_blob(row, 7);
-    gsize size = (gsize)sqlite3_column_bytes(row, 7);
-    g_autoptr(GBytes) data = NULL;
-
-    if (!check_row(inode, type, name != NULL ? name : "", name_size, size,
-                   error)) {
-        return NULL;
-    }
-    if (inode == CFS_ROOT_INODE) {
-        return cfs_entry_new(inode, 0, version, writer, mtime,
-                             CFS_TYPE_DIRECTORY, "", NULL);
-    }
-    if (size > 0) {
-        data = g_bytes_new(content, size);
-    }
-    return cfs_entry_new(inode, parent, version, writer, mtime, type, name,
-                         data);
-}
-
 GPtrArray *
-cfs_store_load(CfsStore *self, GError **error)
+cfs_store_load(CfsStore *self, GPtrArray *problems, GError **error)
 {
-    g_autoptr(GPtrArray) entries = g_ptr_array_new_with_free_func(entry_free);
-    sqlite3_stmt *row = NULL;
-    gboolean has = FALSE;
-    int code;
-
-    if (!has_table(self, &has, error)) {
-        return NULL;
-    }
-    if (!has) {
-        return g_steal_pointer(&entries);
-    }
-    code = sqlite3_prepare_v2(self->db,
-                              "SELECT inode, parent, version, writer, mtime,"
-                              " type, name, data FROM tree",
-                              -1, &row, NULL);
-    while (code == SQLITE_OK || code == SQLITE_ROW) {
-        CfsEntry *entry;
-
-        code = sqlite3_step(row);
-        if (code != SQLITE_ROW) {
-            break;
-        }
-        entry = read_row(row, error);
-        if (entry == NULL) {
-            (void)sqlite3_finalize(row);
-            return NULL;
-        }
-        g_ptr_array_add(entries, entry);
-    }
-    if (code != SQLITE_DONE) {
-        sqlite_error(self, "reading rows: ", error);
-        (void)sqlite3_finalize(row);
-        return NULL;
-    }
-    (void)sqlite3_finalize(row);
-    return g_steal_pointer(&entries);
+    return cfs_dbfile_read(self->db, problems, error);
 }
 
 /* Writing ----------------------------------------------------------------- */
@@ -445,7 +374,7 @@ put_row(CfsStore *self, const CfsEntry *entry)
 {
     sqlite3_stmt *put = self->statements[STATEMENT_PUT];
     gboolean is_root = entry->inode == CFS_ROOT_INODE;
-    const char *name = is_root ? VERSION_NAME : entry->name;
+    const char *name = is_root ? CFS_VERSION_RECORD_NAME : entry->name;
     gconstpointer data = NULL;
     gsize size = 0;
     int problem;
@@ -546,8 +475,8 @@ create_rows(CfsStore *self, GPtrArray *entries, GError **error)
     if (!has_table(self, &has, error)) {
         return FALSE;
     }
-    if (!has &&
-        sqlite3_exec(self->db, create_table, NULL, NULL, NULL) != SQLITE_OK) {
+    if (!has && sqlite3_exec(self->db, cfs_dbfile_schema, NULL, NULL, NULL) !=
+                    SQLITE_OK) {
         return sqlite_error(self, "creating the table: ", error);
     }
     if (!prepare_statements(self, error)) {
@@ -616,7 +545,37 @@ checkpoint(CfsStore *self)
     self->log_checkpointed = self->log_size;
 }
 
-/* The thread -------------------------------------------------------------- */
+/* Reports ----------------------------------------------------------------- */
+
+/* With the mutex held. Everything is in @entries; takes it. */
+static void
+set_whole(CfsStore *self, GPtrArray *entries)
+{
+    g_clear_pointer(&self->whole, g_ptr_array_unref);
+    self->whole = entries;
+    self->whole_number = self->submitted;
+    g_hash_table_remove_all(self->pending);
+}
+
+/* On the loop, outside of any change to the tree. */
+static void
+provide_whole(CfsStore *self)
+{
+    g_autoptr(GPtrArray) entries = NULL;
+    gboolean is_wanted;
+
+    g_mutex_lock(&self->mutex);
+    is_wanted = self->is_detached && self->whole == NULL;
+    g_mutex_unlock(&self->mutex);
+    if (!is_wanted || self->snapshot == NULL) {
+        return;
+    }
+    entries = self->snapshot(self->snapshot_data);
+    g_mutex_lock(&self->mutex);
+    set_whole(self, g_steal_pointer(&entries));
+    g_cond_signal(&self->wake);
+    g_mutex_unlock(&self->mutex);
+}
 
 /* On the loop. */
 static gboolean
@@ -636,6 +595,7 @@ deliver_report(gpointer data)
     g_queue_init(&self->answers);
     g_mutex_unlock(&self->mutex);
 
+    provide_whole(self);
     self->report(self->report_data, committed, problem);
     while ((flush = g_queue_pop_head(&answers)) != NULL) {
         flush->done(flush->data, flush->id, flush->verdict);
@@ -657,14 +617,161 @@ schedule_report(CfsStore *self)
     (void)g_source_attach(self->report_source, self->context);
 }
 
+/* With the mutex held. What waits for a flush gets the problem there is. */
+static void
+fail_flushes(CfsStore *self)
+{
+    Flush *flush;
+
+    while ((flush = g_queue_pop_head(&self->flushes)) != NULL) {
+        flush->verdict = self->problem;
+        g_queue_push_tail(&self->answers, flush);
+    }
+}
+
+/* Files that are taken away (spec/filesystem.md W1) -------------------------
+ */
+
+static FileId
+identify(const char *path)
+{
+    struct stat st;
+    FileId id = {0};
+
+    if (stat(path, &st) == 0) {
+        id.is_known = TRUE;
+        id.device = st.st_dev;
+        id.inode = st.st_ino;
+    }
+    return id;
+}
+
+/* FALSE also where we cannot tell. */
+static gboolean
+is_gone(const char *path, const FileId *id)
+{
+    struct stat st;
+
+    if (stat(path, &st) < 0) {
+        return errno == ENOENT;
+    }
+    return st.st_dev != id->device || st.st_ino != id->inode;
+}
+
+static gboolean
+has_lost_files(CfsStore *self)
+{
+    if (self->snapshot == NULL) {
+        return FALSE; /* nobody could help */
+    }
+    if (self->db == NULL || is_gone(self->path, &self->file_id)) {
+        return TRUE;
+    }
+    if (!self->log_id.is_known) {
+        self->log_id = identify(self->log_path);
+        return FALSE;
+    }
+    return is_gone(self->log_path, &self->log_id);
+}
+
+/* From here on the files of our connection are known. The log is made by the
+ * first that reads. */
+static gboolean
+settle(CfsStore *self, GError **error)
+{
+    if (!query_text(self, "SELECT count(*) FROM sqlite_master", NULL, error) ||
+        !prepare_statements(self, error)) {
+        return FALSE;
+    }
+    self->file_id = identify(self->path);
+    self->log_id = identify(self->log_path);
+    self->look_at = g_get_monotonic_time() + LOOK_US;
+    return TRUE;
+}
+
+/* What somebody put in our place is kept beside. */
+static gboolean
+write_anew(CfsStore *self, GPtrArray *entries, GError **error)
+{
+    g_autofree char *fresh = cfs_dbfile_new_path(self->path);
+    g_autofree char *aside = cfs_dbfile_aside(self->path, "replaced");
+    gboolean is_other;
+
+    if (!cfs_dbfile_write(fresh, entries, error)) {
+        return FALSE;
+    }
+    is_other = self->file_id.is_known &&
+               g_file_test(self->path, G_FILE_TEST_EXISTS) &&
+               is_gone(self->path, &self->file_id);
+    close_connection(self, TRUE);
+    if (!cfs_dbfile_install(self->path, is_other ? aside : NULL, error) ||
+        !open_connection(self, error) || !settle(self, error)) {
+        close_connection(self, TRUE);
+        return FALSE;
+    }
+    if (is_other) {
+        g_message("the database that stood in the place of ours is %s", aside);
+    }
+    return TRUE;
+}
+
+/* With the mutex held, which it gives up while it writes. */
+static void
+write_whole(CfsStore *self)
+{
+    g_autoptr(GPtrArray) entries = g_ptr_array_ref(self->whole);
+    g_autoptr(GError) error = NULL;
+    gboolean is_written;
+
+    g_mutex_unlock(&self->mutex);
+    is_written = write_anew(self, entries, &error);
+    g_mutex_lock(&self->mutex);
+    if (is_written) {
+        g_message("wrote %s anew, nothing was lost", self->path);
+        g_clear_pointer(&self->whole, g_ptr_array_unref);
+        self->is_detached = FALSE;
+        self->committed = MAX(self->committed, self->whole_number);
+        self->retry_at = 0;
+        self->problem = 0;
+        self->is_wanted = TRUE;
+    } else {
+        g_warning("cannot write %s anew: %s", self->path, error->message);
+        self->retry_at = g_get_monotonic_time() + RETRY_US;
+        self->problem = g_error_matches(error, G_FILE_ERROR, G_FILE_ERROR_NOSPC)
+                            ? ENOSPC
+                            : EIO;
+        fail_flushes(self);
+    }
+    schedule_report(self);
+}
+
+/* With the mutex held. The report asks the loop for everything. */
+static void
+note_detached(CfsStore *self)
+{
+    g_warning("%s or its log of changes was removed or replaced: writing it "
+              "anew from memory",
+              self->path);
+    self->is_detached = TRUE;
+    schedule_report(self);
+}
+
+/* The thread -------------------------------------------------------------- */
+
 /* With the mutex held. */
 static gboolean
 has_work(CfsStore *self, gint64 now)
 {
-    if (self->retry_at > 0 && now < self->retry_at && !self->is_closing) {
+    if (self->is_closing) {
+        return TRUE;
+    }
+    if (self->retry_at > 0 && now < self->retry_at) {
         return FALSE;
     }
-    return self->is_closing || self->is_wanted || self->retry_at > 0 ||
+    if (self->is_detached) {
+        return self->whole != NULL;
+    }
+    return self->is_wanted || self->retry_at > 0 || now >= self->look_at ||
            !g_queue_is_empty(&self->flushes);
 }
 
@@ -675,8 +782,10 @@ wait_for_work(CfsStore *self)
     while (!has_work(self, g_get_monotonic_time())) {
         if (self->retry_at > 0) {
             (void)g_cond_wait_until(&self->wake, &self->mutex, self->retry_at);
-        } else {
+        } else if (self->is_detached) {
             g_cond_wait(&self->wake, &self->mutex);
+        } else {
+            (void)g_cond_wait_until(&self->wake, &self->mutex, self->look_at);
         }
     }
 }
@@ -698,6 +807,20 @@ put_back(CfsStore *self, GHashTable *rows)
     }
 }
 
+/* With the mutex held. What the disk said to @rows and @flushes. */
+static void
+settle_attempt(CfsStore *self, GHashTable *rows, guint64 number, int problem)
+{
+    if (problem == 0) {
+        self->committed = number;
+        self->retry_at = 0;
+    } else {
+        put_back(self, rows);
+        self->retry_at = g_get_monotonic_time() + RETRY_US;
+    }
+    self->problem = problem;
+}
+
 /* With the mutex held, which it gives up while it writes. */
 static void
 write_pending(CfsStore *self)
@@ -706,6 +829,7 @@ write_pending(CfsStore *self)
     guint64 number = self->submitted;
     GQueue flushes = self->flushes;
     int problem = 0, flush_problem;
+    gboolean has_lost;
     Flush *flush;
 
     self->pending = rows_new();
@@ -720,21 +844,55 @@ write_pending(CfsStore *self)
     if (problem == 0 && !g_queue_is_empty(&flushes)) {
         flush_problem = flush_log(self);
     }
+    has_lost = has_lost_files(self);
 
     g_mutex_lock(&self->mutex);
-    if (problem == 0) {
-        self->committed = number;
-        self->retry_at = 0;
-    } else {
+    self->look_at = g_get_monotonic_time() + LOOK_US;
+    if (has_lost) {
         put_back(self, rows);
-        self->retry_at = g_get_monotonic_time() + RETRY_US;
+        /* Those that wait go on waiting. */
+        while ((flush = g_queue_pop_tail(&flushes)) != NULL) {
+            g_queue_push_head(&self->flushes, flush);
+        }
+        self->retry_at = 0;
+        note_detached(self);
+        return;
     }
-    self->problem = problem;
+    settle_attempt(self, rows, number, problem);
     while ((flush = g_queue_pop_head(&flushes)) != NULL) {
         flush->verdict = flush_problem;
         g_queue_push_tail(&self->answers, flush);
     }
     schedule_report(self);
+}
+
+/* With the mutex held. Nobody wants anything: are the files still there? */
+static void
+look(CfsStore *self)
+{
+    gboolean has_lost;
+
+    g_mutex_unlock(&self->mutex);
+    has_lost = has_lost_files(self);
+    g_mutex_lock(&self->mutex);
+    self->look_at = g_get_monotonic_time() + LOOK_US;
+    if (has_lost) {
+        note_detached(self);
+    }
+}
+
+/* With the mutex held. */
+static void
+write_next(CfsStore *self)
+{
+    if (self->is_detached) {
+        write_whole(self);
+    } else if (self->is_wanted || self->retry_at > 0 || self->is_closing ||
+               !g_queue_is_empty(&self->flushes)) {
+        write_pending(self);
+    } else {
+        look(self);
+    }
 }
 
 /* With the mutex held, which it gives up if it has to do something. After the
@@ -755,15 +913,29 @@ tend_log(CfsStore *self)
     }
 }
 
-/* With the mutex held. The last chance of what is pending. */
+/* With the mutex held. */
+static gboolean
+has_rest(CfsStore *self)
+{
+    return (self->is_detached && self->whole != NULL) ||
+           (!self->is_detached && g_hash_table_size(self->pending) > 0);
+}
+
+/* With the mutex held. The last chance of what is pending. The loop, which
+ * waits for us, has left the whole tree in case the files are gone. */
 static void
 write_rest(CfsStore *self)
 {
     gint64 until = g_get_monotonic_time() + CLOSE_PATIENCE_US;
 
-    (void)sqlite3_busy_timeout(self->db, CLOSE_BUSY_TIMEOUT_MS);
-    while (g_hash_table_size(self->pending) > 0) {
-        write_pending(self);
+    if (self->db != NULL) {
+        (void)sqlite3_busy_timeout(self->db, CLOSE_BUSY_TIMEOUT_MS);
+    }
+    if (!self->is_detached && has_lost_files(self)) {
+        note_detached(self);
+    }
+    while (has_rest(self)) {
+        write_next(self);
         if (self->problem == 0) {
             continue;
         }
@@ -785,7 +957,7 @@ write_loop(gpointer data)
     while (!self->is_closing) {
         wait_for_work(self);
         if (!self->is_closing) {
-            write_pending(self);
+            write_next(self);
             tend_log(self);
         }
     }
@@ -796,6 +968,14 @@ write_loop(gpointer data)
     return NULL;
 }
 
+void
+cfs_store_set_snapshot(CfsStore *self, CfsStoreSnapshot snapshot, gpointer data)
+{
+    g_assert(self->thread == NULL);
+    self->snapshot = snapshot;
+    self->snapshot_data = data;
+}
+
 gboolean
 cfs_store_start(CfsStore *self,
                 CfsStoreReport report,
@@ -803,7 +983,7 @@ cfs_store_start(CfsStore *self,
                 GError **error)
 {
     g_assert(self->thread == NULL);
-    if (!prepare_statements(self, error)) {
+    if (!settle(self, error)) {
         return FALSE;
     }
     self->report = report;
@@ -865,14 +1045,12 @@ cfs_store_flush(CfsStore *self, CfsStoreFlushed done, gpointer data, guint64 id)
 
 /* FALSE: the thread is asleep in the kernel, on a disk that hangs. */
 static gboolean
-end_thread(CfsStore *self)
+wait_for_thread(CfsStore *self)
 {
     gint64 until = g_get_monotonic_time() + DISK_PATIENCE_US;
     gboolean is_done;
 
     g_mutex_lock(&self->mutex);
-    self->is_closing = TRUE;
-    g_cond_broadcast(&self->wake);
     while (!self->is_done &&
            g_cond_wait_until(&self->wake, &self->mutex, until)) {
     }
@@ -882,6 +1060,32 @@ end_thread(CfsStore *self)
         (void)g_thread_join(self->thread);
     }
     return is_done;
+}
+
+static gboolean
+end_thread(CfsStore *self)
+{
+    GPtrArray *entries =
+        self->snapshot != NULL ? self->snapshot(self->snapshot_data) : NULL;
+
+    g_mutex_lock(&self->mutex);
+    /* Only for the case that it is needed: pending stays. */
+    if (self->whole == NULL) {
+        self->whole = g_steal_pointer(&entries);
+        self->whole_number = self->submitted;
+    }
+    self->is_closing = TRUE;
+    g_cond_signal(&self->wake);
+    g_mutex_unlock(&self->mutex);
+    g_clear_pointer(&entries, g_ptr_array_unref);
+    if (!wait_for_thread(self)) {
+        return FALSE;
+    }
+    if (self->report_source != NULL) {
+        g_source_destroy(self->report_source);
+        g_clear_pointer(&self->report_source, g_source_unref);
+    }
+    return TRUE;
 }
 
 gboolean
@@ -897,16 +1101,16 @@ cfs_store_close(CfsStore *self)
                        self->path);
             return FALSE;
         }
-        if (self->report_source != NULL) {
-            g_source_destroy(self->report_source);
-            g_clear_pointer(&self->report_source, g_source_unref);
-        }
     }
     n_lost = g_hash_table_size(self->pending);
+    if (self->is_detached) {
+        n_lost = MAX(n_lost, self->whole != NULL ? self->whole->len : 1);
+    }
     if (n_lost > 0) {
         g_critical("%u changes could not be written to %s: %s", n_lost,
                    self->path, g_strerror(self->problem));
     }
+    close_connection(self, FALSE);
     store_free(self);
     return n_lost == 0;
 }

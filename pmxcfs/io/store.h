@@ -9,6 +9,11 @@
  * A transaction that fails changes nothing on disk; its rows stay pending and
  * are tried again each second, for ever. The report tells of both.
  *
+ * Somebody may remove or replace the file or its log of changes under us; what
+ * we then write would be gone with our process. That is looked for after each
+ * transaction, before it counts as done, and each second; then the whole tree
+ * is written into a new file, which takes the place of what is there.
+ *
  * The file must never be opened and closed by its path in this process: that
  * would drop SQLite's POSIX locks (fcntl(2)), and the next foreign reader
  * would delete the log of changes under us (spec/filesystem.md W1).
@@ -21,7 +26,7 @@
 #ifndef CFS_STORE_H
 #define CFS_STORE_H
 
-#include "pmxcfs/core/entry.h"
+#include "pmxcfs/core/repair.h"
 
 #include <glib.h>
 
@@ -34,14 +39,26 @@ typedef void (*CfsStoreReport)(gpointer data, guint64 committed, int problem);
 /* @id: as given; @verdict: 0 or a positive errno. */
 typedef void (*CfsStoreFlushed)(gpointer data, guint64 id, int verdict);
 
-/* Opens or creates the file, mode 0600. */
+/* Returns: (owned array of CfsEntry, with the root) the whole tree with all
+ * that was submitted. */
+typedef GPtrArray *(*CfsStoreSnapshot)(gpointer data);
+
+/* Opens or creates the file, mode 0600. CFS_ERROR_CONTENT: it is there, and no
+ * database. */
 CfsStore *cfs_store_open(const char *path, GError **error);
-/* Returns: (owned array of CfsEntry) all rows; the version record as the root.
- * Empty for a new database. */
-GPtrArray *cfs_store_load(CfsStore *self, GError **error);
+/* Returns: (owned array of CfsRow) all rows, whatever they hold. Empty for a
+ * new database. @problems: as of cfs_dbfile_read(). */
+GPtrArray *cfs_store_load(CfsStore *self, GPtrArray *problems, GError **error);
 /* One transaction, now: makes the table when it is missing, and the rows.
  * A database that was cut off before this is still a new one. */
 gboolean cfs_store_create(CfsStore *self, GPtrArray *entries, GError **error);
+
+/* Closes what was only loaded; file and log stay as they are. */
+void cfs_store_abandon(CfsStore *self);
+/* Before cfs_store_start(): whom to ask for everything, on the loop. */
+void cfs_store_set_snapshot(CfsStore *self,
+                            CfsStoreSnapshot snapshot,
+                            gpointer data);
 
 /* From here on the thread has the connection. The table must be there. */
 gboolean cfs_store_start(CfsStore *self,

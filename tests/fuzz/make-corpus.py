@@ -166,3 +166,15 @@ put("names", "ctid", b"100")
 put("names", "node", b"node-1")
 put("transfer", "header", b"pve-lxc-transfer 1\nvolume: local:1/a.raw\n\nrest")
 put("wire", "all", bytes([0, 1, 2, 3, 4, 4, 5, 3]) + b"abcdefghijk\0xyz\0")
+
+# inode, parent, version, kind: name << 3 | type, see fuzz-repair.c
+def row(inode, parent, version, name, directory=0, data=0):
+    return bytes((inode, parent, version, name << 3 | data << 1 | directory))
+
+
+put("repair", "guests", row(0, 0, 50, 9) + row(2, 0, 2, 2, 1)
+    + row(3, 2, 3, 3, 1) + row(4, 3, 4, 4, 1) + row(5, 3, 5, 5, 1)
+    + row(6, 4, 6, 7) + row(7, 5, 7, 7) + row(8, 4, 8, 11))
+put("repair", "ring", row(1, 0, 9, 6) + row(2, 3, 2, 0, 1)
+    + row(3, 2, 3, 1, 1) + row(4, 4, 4, 1, 1) + row(5, 9, 5, 0)
+    + row(251, 0, 6, 0) + row(6, 0, 6, 0, 1, 1) + row(7, 0, 7, 0))

@@ -2,6 +2,7 @@
 
 #include "tests/sim/sim-cluster.h"
 
+#include "pmxcfs/core/repair.h"
 #include "tests/sim/sim-group.h"
 #include "tests/sim/sim-store.h"
 
@@ -279,6 +280,44 @@ sim_wipe(SimCluster *self, guint number)
 {
     g_assert(self->nodes[number].replica == NULL);
     sim_store_wipe(self->nodes[number].store);
+}
+
+/* The rows that are left of @entries when that of @path has a wrong type. */
+static CfsRepair *
+repair_without(GPtrArray *entries, const char *path)
+{
+    g_autoptr(GPtrArray) rows = cfs_rows_new();
+    g_autoptr(CfsTree) tree = cfs_tree_new_from_entries(entries, NULL);
+    const CfsEntry *bad = cfs_tree_lookup(tree, path);
+
+    g_assert_nonnull(bad);
+    for (guint i = 0; i < entries->len; i++) {
+        const CfsEntry *entry = g_ptr_array_index(entries, i);
+        const char *name = entry->inode == CFS_ROOT_INODE
+                               ? CFS_VERSION_RECORD_NAME
+                               : entry->name;
+
+        g_ptr_array_add(rows,
+                        cfs_row_new(entry->inode, entry->parent, entry->version,
+                                    entry->writer, entry->mtime,
+                                    entry == bad ? 5 : entry->type, name,
+                                    strlen(name), entry->data));
+    }
+    return cfs_repair_rows(rows);
+}
+
+void
+sim_spoil(SimCluster *self, guint number, const char *path)
+{
+    Node *node = &self->nodes[number];
+    g_autoptr(GPtrArray) entries = sim_store_load(node->store);
+    g_autoptr(CfsRepair) repair = repair_without(entries, path);
+
+    g_assert(node->replica == NULL);
+    g_assert_cmpuint(repair->n_set_aside, ==, 1);
+    cfs_repair_lower(repair);
+    sim_store_wipe(node->store);
+    sim_store_fill(node->store, repair->entries);
 }
 
 SimCluster *

@@ -33,6 +33,9 @@ void sim_start_with_locks(SimCluster *self, guint node, const char *saved);
 void sim_crash(SimCluster *self, guint node);
 void sim_stop(SimCluster *self, guint node); /* clean */
 void sim_wipe(SimCluster *self, guint node); /* a stopped node's disk */
+/* Bad content on a stopped node's disk: what is at @path is set aside, and the
+ * tree gets the lowest claim, as the daemon does at its start. */
+void sim_spoil(SimCluster *self, guint node, const char *path);
 /* "01|2": who can talk to whom. Every node is named once. */
 void sim_split(SimCluster *self, const char *sides);
 void sim_heal(SimCluster *self);

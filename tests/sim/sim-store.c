@@ -102,6 +102,16 @@ sim_store_wipe(SimStore *self)
     g_hash_table_remove_all(self->rows);
 }
 
+void
+sim_store_fill(SimStore *self, GPtrArray *entries)
+{
+    for (guint i = 0; i < entries->len; i++) {
+        CfsEntry *entry = g_ptr_array_index(entries, i);
+
+        g_hash_table_replace(self->rows, &entry->inode, cfs_entry_ref(entry));
+    }
+}
+
 GPtrArray *
 sim_store_load(SimStore *self)
 {

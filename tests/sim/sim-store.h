@@ -26,6 +26,8 @@ guint64 sim_store_submitted(SimStore *self);
 void sim_store_crash(SimStore *self);
 /* Forgets everything: a node whose disk is new. */
 void sim_store_wipe(SimStore *self);
+/* Puts @entries, of CfsEntry, into an empty one. */
+void sim_store_fill(SimStore *self, GPtrArray *entries);
 /* Returns: (owned array of CfsEntry) what is committed. */
 GPtrArray *sim_store_load(SimStore *self);
 
