@@ -56,8 +56,14 @@ ask(AgentGuestConf *conf)
     const char *reason = NULL;
     guint32 uid, gid;
 
+    g_assert_nonnull(keys);
+    g_assert_nonnull(name);
+    g_assert_true(uids == NULL || agent_guestconf_is_unprivileged(conf));
+    g_assert_true(gids == NULL || agent_guestconf_is_unprivileged(conf));
+    g_assert_true(mounts == NULL || mounts->len <= 257);
+    g_assert_true(nets == NULL || nets->len <= 32);
+    g_assert_true(snapshot == NULL || !agent_guestconf_has_pending(snapshot));
     agent_guestconf_root_ids(conf, &uid, &gid);
-    (void)agent_guestconf_is_unprivileged(conf);
     (void)agent_guestconf_wants_running(conf);
     g_assert_cmpint(agent_guestconf_is_broken(conf, &reason), ==,
                     reason != NULL);
@@ -75,6 +81,7 @@ check_kept(const char *text, gsize size, const char *written)
         agent_guestconf_parse(100, text, size, diagnostics);
     static const char said[] = "vm 100 - unable to parse config: ";
 
+    g_assert_nonnull(conf);
     for (guint i = 0; i < diagnostics->len; i++) {
         const char *line = diagnostics->pdata[i];
 
