@@ -34,9 +34,10 @@ memcheck="valgrind -q --error-exitcode=99 --leak-check=full \
 --show-leak-kinds=definite --errors-for-leak-kinds=definite \
 --log-file=$work/reports/%p"
 
-# no_report NAME: nothing has been reported so far.
+# no_report NAME: nothing has been reported so far. What starts with "--" is
+# about system calls that memcheck is too old for.
 no_report() {
-    find "$work/reports" -type f -size +0 -exec cat {} + >"$work/all"
+    find "$work/reports" -type f -size +0 -exec grep -h '^==' {} + >"$work/all"
     [ ! -s "$work/all" ]
     ok $? "$1"
     sed 's/^/# /' "$work/all"
@@ -44,6 +45,9 @@ no_report() {
 }
 
 for program in "$build"/tests/{unit,sim,io}/test-* "$build"/tests/fuzz/fuzz-*; do
+    case $program in
+    */test-safepath) continue ;; # openat2(2) is one of those
+    esac
     if [ -x "$program" ] && [ -f "$program" ]; then
         $memcheck "$program" >"$work/out" 2>&1 </dev/null
         status=$?
