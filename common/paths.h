@@ -14,8 +14,10 @@
 #define PVE_LOCK_FILE PVE_STATE_DIR "/.pmxcfs.lockfile"
 #define PVE_RUN_DIR "/run/pve-cluster"
 #define PVE_RESTART_FLAG PVE_RUN_DIR "/cfs-restart-flag"
+#define PVE_LOCK_TIMERS PVE_RUN_DIR "/lock-timers"
 #define PVE_PID_FILE "/run/pve-cluster.pid"
-#define PVE_COROSYNC_CONF "/etc/corosync/corosync.conf"
+#define PVE_COROSYNC_DIR "/etc/corosync"
+#define PVE_COROSYNC_CONF PVE_COROSYNC_DIR "/corosync.conf"
 
 #define PVE_LXC_DIR "/var/lib/lxc"
 #define PVE_LXC_LOCK_DIR "/run/lock/lxc"

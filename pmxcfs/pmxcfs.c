@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
+#include <syslog.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -17,10 +18,13 @@
 #include "common/log.h"
 #include "common/paths.h"
 #include "pmxcfs/core/core-error.h"
+#include "pmxcfs/core/corosync-text.h"
 #include "pmxcfs/core/replica.h"
+#include "pmxcfs/io/corosync-conf.h"
 #include "pmxcfs/io/effects.h"
 #include "pmxcfs/io/fuse.h"
 #include "pmxcfs/io/group.h"
+#include "pmxcfs/io/lock-timers.h"
 #include "pmxcfs/io/members.h"
 #include "pmxcfs/io/notifier.h"
 #include "pmxcfs/io/process.h"
@@ -29,7 +33,6 @@
 #include "pmxcfs/io/store.h"
 
 #define GROUP_NAME "www-data"
-#define TREE_COROSYNC_CONF "corosync.conf"
 #define EXIT_USAGE 1
 #define EXIT_FAILED 255
 
@@ -51,10 +54,13 @@ typedef struct {
     CfsStore *store;
     CfsReplica *replica;
     CfsEffects *effects;
+    CfsLockTimers *lock_timers;
     CfsFuse *fuse;
     CfsQuorum *quorum;
     CfsMembers *members;
     CfsGroup *group;
+    gboolean is_cluster;            /* never changes while we run */
+    CfsCorosyncConf *corosync_conf; /* NULL: local mode */
 } Daemon;
 
 /* Before the fork --------------------------------------------------------- */
@@ -134,8 +140,19 @@ find_group(gid_t *id, GError **error)
 static gboolean
 prepare(Daemon *self, GError **error)
 {
+    g_autofree char *ip = NULL;
+
     self->node_name = find_node_name(error);
-    if (self->node_name == NULL || !find_group(&self->group_id, error) ||
+    if (self->node_name == NULL) {
+        return FALSE;
+    }
+    ip = cfs_process_resolve(self->node_name, error);
+    if (ip == NULL) {
+        return FALSE;
+    }
+    g_message("resolved node name '%s' to '%s' for default node IP address",
+              self->node_name, ip);
+    if (!find_group(&self->group_id, error) ||
         !cfs_process_make_directories(self->group_id, error)) {
         return FALSE;
     }
@@ -170,9 +187,9 @@ import_corosync_conf(CfsTree *tree, guint32 now)
         }
         return;
     }
-    if (apply_first(tree, cfs_op_new(CFS_OP_CREATE, TREE_COROSYNC_CONF), now) &&
+    if (apply_first(tree, cfs_op_new(CFS_OP_CREATE, CFS_COROSYNC_CONF), now) &&
         (g_bytes_get_size(text) == 0 ||
-         apply_first(tree, cfs_op_new_write(TREE_COROSYNC_CONF, text, 0),
+         apply_first(tree, cfs_op_new_write(CFS_COROSYNC_CONF, text, 0),
                      now))) {
         g_message("imported %s into a new database", PVE_COROSYNC_CONF);
     }
@@ -210,7 +227,7 @@ restore_corosync_conf(Daemon *self, CfsRecovery *recovery)
     }
     tree = cfs_tree_new_from_entries(recovery->repair->entries, NULL);
     g_assert(tree != NULL); /* a repair makes a tree */
-    if (cfs_tree_lookup(tree, TREE_COROSYNC_CONF) == NULL) {
+    if (cfs_tree_lookup(tree, CFS_COROSYNC_CONF) == NULL) {
         import_corosync_conf(tree, now);
         g_ptr_array_unref(recovery->repair->entries);
         recovery->repair->entries = cfs_tree_entries(tree);
@@ -230,7 +247,7 @@ use_recovery(Daemon *self, CfsRecovery *recovery, GError **error)
         return NULL;
     }
     if (!self->options.is_local &&
-        cfs_tree_lookup(tree, TREE_COROSYNC_CONF) != NULL) {
+        cfs_tree_lookup(tree, CFS_COROSYNC_CONF) != NULL) {
         if (recovery->has_damage) {
             cfs_recovery_lower(recovery);
         }
@@ -272,6 +289,69 @@ on_snapshot(gpointer data)
     return cfs_tree_entries(cfs_replica_tree(self->replica));
 }
 
+/* corosync.conf ----------------------------------------------------------- */
+
+static gboolean
+is_being_written(gpointer data, guint64 inode)
+{
+    Daemon *self = data;
+
+    return self->fuse != NULL && cfs_fuse_is_being_written(self->fuse, inode);
+}
+
+static void
+on_tree_changed(gpointer data, const CfsChange *change, gboolean is_own)
+{
+    Daemon *self = data;
+
+    if (self->corosync_conf != NULL) {
+        cfs_corosync_conf_on_changed(self->corosync_conf, change, is_own);
+    }
+}
+
+static void
+on_tree_reloaded(gpointer data)
+{
+    Daemon *self = data;
+
+    if (self->corosync_conf != NULL) {
+        cfs_corosync_conf_on_reloaded(self->corosync_conf,
+                                      cfs_replica_tree(self->replica));
+    }
+}
+
+static void
+choose_mode(Daemon *self)
+{
+    CfsTree *tree = cfs_replica_tree(self->replica);
+    const CfsEffectsWatcher watcher = {.on_changed = on_tree_changed,
+                                       .on_reloaded = on_tree_reloaded,
+                                       .data = self};
+
+    self->is_cluster = !self->options.is_local &&
+                       cfs_tree_lookup(tree, CFS_COROSYNC_CONF) != NULL;
+    if (self->is_cluster) {
+        self->corosync_conf =
+            cfs_corosync_conf_new(self->node_name, is_being_written, self);
+        cfs_corosync_conf_start(self->corosync_conf, tree);
+    }
+    cfs_effects_set_watcher(self->effects, &watcher);
+}
+
+/* Its first entry, as uid 1. */
+static void
+start_clusterlog(CfsViews *views)
+{
+    const CfsClogEntry entry = {.time = (guint32)time(NULL),
+                                .pid = (guint32)getpid(),
+                                .priority = LOG_INFO,
+                                .user = "root",
+                                .tag = "cluster",
+                                .message = "starting cluster log"};
+
+    g_bytes_unref(cfs_clog_add(cfs_views_clog(views), &entry));
+}
+
 static gboolean
 open_database(Daemon *self, GError **error)
 {
@@ -288,6 +368,8 @@ open_database(Daemon *self, GError **error)
     self->replica = cfs_replica_new(
         tree, cfs_views_new(self->node_name, (guint32)time(NULL)));
     cfs_replica_set_trace(self->replica, on_trace, NULL);
+    start_clusterlog(cfs_replica_views(self->replica));
+    self->lock_timers = cfs_lock_timers_new(self->replica);
     self->effects = cfs_effects_new(self->replica);
     cfs_effects_set_store(self->effects, self->store);
     cfs_store_set_snapshot(self->store, on_snapshot, self);
@@ -406,11 +488,8 @@ join_cluster(Daemon *self)
                                      .confchg = on_confchg,
                                      .message = on_message,
                                      .data = self};
-    gboolean is_cluster = !self->options.is_local &&
-                          cfs_tree_lookup(cfs_replica_tree(self->replica),
-                                          TREE_COROSYNC_CONF) != NULL;
 
-    if (is_cluster) {
+    if (self->is_cluster) {
         warn_of_hosts(self);
         self->quorum = cfs_quorum_new(on_quorum, self);
         self->members = cfs_members_new(on_members, self);
@@ -474,6 +553,7 @@ start(Daemon *self, GError **error)
     if (self->options.is_foreground && !cfs_process_write_pid(error)) {
         return FALSE;
     }
+    choose_mode(self);
     self->fuse = cfs_fuse_new(self->effects, self->group_id, &handler, error);
     if (self->fuse == NULL ||
         !cfs_fuse_start(self->fuse, PVE_MOUNT_DIR, error)) {
@@ -494,13 +574,16 @@ stop(Daemon *self)
     }
     if (self->effects != NULL) {
         cfs_effects_set_group(self->effects, NULL);
+        cfs_effects_set_watcher(self->effects, NULL);
     }
+    g_clear_pointer(&self->corosync_conf, cfs_corosync_conf_free);
     g_clear_pointer(&self->group, cfs_group_free);
     g_clear_pointer(&self->members, cfs_members_free);
     g_clear_pointer(&self->quorum, cfs_quorum_free);
     if (self->store != NULL && !cfs_store_close(self->store)) {
         self->has_failed = TRUE;
     }
+    g_clear_pointer(&self->lock_timers, cfs_lock_timers_free);
     g_clear_pointer(&self->fuse, cfs_fuse_free);
     g_clear_pointer(&self->effects, cfs_effects_free);
     g_clear_pointer(&self->replica, cfs_replica_free);

@@ -2,6 +2,7 @@
 
 #include "pmxcfs/core/access.h"
 
+#include "pmxcfs/core/corosync-text.h"
 #include "pmxcfs/core/views.h"
 
 #include <errno.h>
@@ -173,6 +174,22 @@ check_write(CfsTree *tree, CfsOp *op, gboolean *done)
     return 0;
 }
 
+/* Every node would take it over at once: nothing broken, nothing older. */
+static int
+check_corosync_conf(const CfsEntry *from, const CfsEntry *to)
+{
+    guint32 version =
+        from->data != NULL ? cfs_corosync_text_version(from->data) : 0;
+
+    if (version == 0) {
+        return EINVAL;
+    }
+    if (to == NULL || to->data == NULL) {
+        return 0;
+    }
+    return version < cfs_corosync_text_version(to->data) ? EINVAL : 0;
+}
+
 static int
 check_rename(CfsTree *tree, CfsOp *op, gboolean *done)
 {
@@ -197,7 +214,12 @@ check_rename(CfsTree *tree, CfsOp *op, gboolean *done)
         if (to != NULL && cfs_entry_is_directory(to)) {
             return EISDIR;
         }
-        return is_guest_folder(op->to) ? EINVAL : check_name(op->to);
+        if (is_guest_folder(op->to) ||
+            (strcmp(op->to, CFS_COROSYNC_CONF) == 0 &&
+             check_corosync_conf(from, to) != 0)) {
+            return EINVAL;
+        }
+        return check_name(op->to);
     }
     if (to != NULL && !cfs_entry_is_directory(to)) {
         return ENOTDIR;

@@ -58,26 +58,62 @@ makes_entry(const CfsOp *op)
     return op->kind == CFS_OP_CREATE || op->kind == CFS_OP_MKDIR;
 }
 
-/* Only the member with the lowest node id judges a lock's age. */
-static void
-answer_unlock_request(CfsReplica *self, const CfsOp *op)
+/* Does the request still name a lock that is there? */
+static const CfsEntry *
+find_lock(CfsReplica *self, const CfsOp *request)
 {
-    const CfsEntry *entry = cfs_tree_lookup(self->tree, op->path);
-    g_autoptr(CfsOp) unlock = NULL;
+    const CfsEntry *entry = cfs_tree_lookup(self->tree, request->path);
     guint8 sum[CFS_DIGEST_SIZE];
 
     if (entry == NULL || !cfs_entry_is_directory(entry) ||
-        !g_str_has_prefix(op->path, "priv/lock/") ||
-        self->self.nodeid != cfs_sync_lowest_nodeid(self->sync)) {
-        return;
+        !g_str_has_prefix(request->path, "priv/lock/")) {
+        return NULL;
     }
     cfs_entry_checksum(entry, sum);
-    if (memcmp(sum, op->checksum, sizeof(sum)) == 0 &&
-        cfs_dirlock_is_expired(self->locks, op->path, entry,
-                               self->event->clock_ms)) {
-        unlock = cfs_op_copy(op);
-        unlock->kind = CFS_OP_UNLOCK;
-        cfs_replica_send_op(self, unlock, 0);
+    return memcmp(sum, request->checksum, sizeof(sum)) == 0 ? entry : NULL;
+}
+
+static void
+send_unlock(CfsReplica *self, const CfsOp *request)
+{
+    g_autoptr(CfsOp) unlock = cfs_op_copy(request);
+
+    unlock->kind = CFS_OP_UNLOCK;
+    cfs_replica_send_op(self, unlock, 0);
+}
+
+/* The member with the lowest node id decides, the others see to it that it
+ * does: its clock may have begun later than theirs. */
+static void
+answer_unlock_request(CfsReplica *self, const CfsOp *op)
+{
+    const CfsEntry *entry = find_lock(self, op);
+
+    if (entry == NULL || !cfs_dirlock_is_expired(self->locks, op->path, entry,
+                                                 self->event->clock_ms)) {
+        return;
+    }
+    if (self->self.nodeid == cfs_sync_lowest_nodeid(self->sync)) {
+        send_unlock(self, op);
+    } else {
+        cfs_dirlock_expect_removal(self->locks, op, self->event->clock_ms);
+    }
+}
+
+static void
+unlock_overdue(CfsReplica *self)
+{
+    CfsOp *request;
+
+    while ((request = cfs_dirlock_take_overdue(
+                self->locks, self->event->clock_ms)) != NULL) {
+        if (self->mode == CFS_MODE_SYNCED && self->quorate &&
+            find_lock(self, request) != NULL) {
+            cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE,
+                              "removing the expired lock '%s'", request->path);
+            send_unlock(self, request);
+        }
+        cfs_op_free(request);
     }
 }
 
@@ -229,7 +265,26 @@ send_unlock_request(CfsReplica *self, const CfsOp *op)
     }
     request = cfs_op_new(CFS_OP_UNLOCK_REQUEST, op->path);
     cfs_entry_checksum(entry, request->checksum);
+    /* Alone we need not ask: the caller finds it gone (local mode). */
+    if (self->self.nodeid == 0) {
+        if (cfs_dirlock_is_expired(self->locks, op->path, entry,
+                                   self->event->clock_ms)) {
+            send_unlock(self, request);
+        }
+        return;
+    }
     cfs_replica_send_op(self, request, 0);
+}
+
+/* With a time far ahead nobody could renew the lock before then. */
+static gboolean
+is_renewal_from_the_future(CfsReplica *self, const CfsOp *op)
+{
+    const CfsEntry *entry = cfs_tree_lookup(self->tree, op->path);
+
+    return cfs_dirlock_is_lock(op->path) && entry != NULL &&
+           cfs_entry_is_directory(entry) &&
+           op->offset > (guint64)self->event->time_s + CFS_LOCK_MAX_AHEAD_S;
 }
 
 /* Takes nothing; may rewrite @op. */
@@ -239,6 +294,10 @@ submit(CfsReplica *self, guint64 id, CfsOp *op)
     gboolean done = FALSE;
     int verdict = cfs_access_check_send(self->tree, op, &done);
 
+    if (verdict == 0 && op->kind == CFS_OP_MTIME &&
+        is_renewal_from_the_future(self, op)) {
+        verdict = EACCES;
+    }
     if (verdict != 0 || done) {
         cfs_replica_reply(self, id, verdict);
         return;
@@ -304,6 +363,7 @@ cfs_replica_on_tick(CfsReplica *self)
 {
     Held *held;
 
+    unlock_overdue(self);
     while ((held = g_queue_peek_head(&self->held)) != NULL &&
            self->event->clock_ms - held->since_ms > HOLD_MS) {
         cfs_replica_reply(self, held->id, EBUSY);
@@ -323,5 +383,10 @@ cfs_replica_on_quorum(CfsReplica *self)
                       self->quorate ? "has" : "lost");
     if (!self->quorate) {
         cfs_replica_fail_held(self, EACCES);
+    }
+    /* Out of the group: no change of members will tell. */
+    if (!self->quorate &&
+        (self->mode == CFS_MODE_START || self->mode == CFS_MODE_LEAVE)) {
+        cfs_replica_show_alone(self);
     }
 }

@@ -177,7 +177,8 @@ cfs_replica_send_op(CfsReplica *self, const CfsOp *op, guint64 id)
                         .protocol = CFS_PROTOCOL_DATABASE,
                         .time = self->event->time_s,
                         .count = ++self->count};
-    GByteArray *out = g_byte_array_new();
+    GByteArray *out =
+        g_byte_array_sized_new(CFS_NORMAL_HEADER_SIZE + cfs_op_size(op));
     g_autoptr(GBytes) message = NULL;
 
     if (id != 0) {
@@ -238,14 +239,22 @@ cfs_replica_fail_held(CfsReplica *self, int verdict)
 void
 cfs_replica_forget_group(CfsReplica *self)
 {
-    g_autoptr(GArray) nobody = g_array_new(FALSE, FALSE, sizeof(CfsMember));
-
     fail_in_flight(self);
     clear_queue(&self->early, cfs_replica_queued_free);
     clear_queue(&self->late, cfs_replica_queued_free);
     g_hash_table_remove_all(self->updates);
+    cfs_dirlock_forget_expected(self->locks);
     cfs_sync_set_members(self->sync, NULL, 0);
-    cfs_views_set_online(self->views, nobody);
+}
+
+/* Without corosync nobody is seen but ourselves. */
+void
+cfs_replica_show_alone(CfsReplica *self)
+{
+    g_autoptr(GArray) alone = g_array_new(FALSE, FALSE, sizeof(CfsMember));
+
+    g_array_append_val(alone, self->self);
+    cfs_views_set_online(self->views, alone);
 }
 
 /* Our own state is in doubt: out, in again, and take the others' copy. */
@@ -439,6 +448,10 @@ static void
 on_disconnected(CfsReplica *self)
 {
     cfs_replica_forget_group(self);
+    /* When we left by ourselves the others are as they were. */
+    if (self->mode != CFS_MODE_LEAVE) {
+        cfs_replica_show_alone(self);
+    }
     if (self->mode != CFS_MODE_VERSION_ERROR) {
         self->mode = CFS_MODE_START;
     }
@@ -498,6 +511,18 @@ gboolean
 cfs_replica_is_quorate(CfsReplica *self)
 {
     return self->quorate;
+}
+
+char *
+cfs_replica_save_locks(CfsReplica *self)
+{
+    return cfs_dirlock_save(self->locks);
+}
+
+void
+cfs_replica_restore_locks(CfsReplica *self, const char *text, gint64 clock_ms)
+{
+    cfs_dirlock_restore(self->locks, text, clock_ms);
 }
 
 const char *

@@ -16,8 +16,8 @@
  * decide what is sent or that we leave, never how a message is applied.
  *
  * Owner   the daemon's loop (or the simulator).
- * Units   seconds since the epoch for what goes into messages; milliseconds of
- *         a monotonic clock for waiting.
+ * Units   seconds since the epoch for what goes into messages; milliseconds
+ *         since the host was booted for waiting.
  * Errors  verdicts in replies.
  * Thread  the loop.
  * Source  spec/replication.md 7; spec/filesystem.md 10; DESIGN.md 2.
@@ -47,7 +47,7 @@ typedef enum {
 typedef struct {
     CfsEventKind kind;
     guint32 time_s;  /* wall clock */
-    gint64 clock_ms; /* monotonic */
+    gint64 clock_ms; /* since boot */
     union {
         struct {
             guint64 id;      /* the caller's, never 0 */
@@ -130,6 +130,12 @@ CfsTree *cfs_replica_tree(CfsReplica *self);
 CfsViews *cfs_replica_views(CfsReplica *self);
 CfsMode cfs_replica_mode(CfsReplica *self);
 gboolean cfs_replica_is_quorate(CfsReplica *self);
+
+/* How long the lock directories have been held: dirlock.h. */
+char *cfs_replica_save_locks(CfsReplica *self);
+void
+cfs_replica_restore_locks(CfsReplica *self, const char *text, gint64 clock_ms);
+
 const char *cfs_mode_name(CfsMode mode);
 
 #endif

@@ -960,30 +960,51 @@ cfs_tree_is_empty(CfsTree *self, guint64 directory)
     return node == NULL || !node_is_full_directory(node);
 }
 
+/* The bytes of the path of @inode with a NUL at its end, or 0: it cannot be
+ * reached from the root. */
+static gsize
+path_size(CfsTree *self, guint64 inode)
+{
+    guint depth = 0;
+    gsize size = 0;
+
+    while (inode != CFS_ROOT_INODE) {
+        const Node *node = node_get(self, inode);
+
+        /* Parents can form a ring that the root does not reach. */
+        if (node == NULL || depth++ > g_hash_table_size(self->nodes)) {
+            return 0;
+        }
+        size += strlen(node->entry->name) + 1;
+        inode = node->entry->parent;
+    }
+    return MAX(size, 1);
+}
+
 char *
 cfs_tree_path(CfsTree *self, guint64 inode)
 {
-    g_autoptr(GPtrArray) names = g_ptr_array_new();
-    GString *path;
+    gsize size = path_size(self, inode);
+    char *path, *at;
 
+    if (size == 0) {
+        return NULL;
+    }
+    path = g_malloc(size);
+    at = path + size - 1;
+    *at = '\0';
     while (inode != CFS_ROOT_INODE) {
-        Node *node = node_get(self, inode);
+        const CfsEntry *entry = node_get(self, inode)->entry;
+        gsize length = strlen(entry->name);
 
-        /* Parents can form a ring that the root does not reach. */
-        if (node == NULL || names->len > g_hash_table_size(self->nodes)) {
-            return NULL;
+        at -= length;
+        memcpy(at, entry->name, length);
+        if (at > path) {
+            *--at = '/';
         }
-        g_ptr_array_add(names, node->entry->name);
-        inode = node->entry->parent;
+        inode = entry->parent;
     }
-    path = g_string_new(NULL);
-    for (guint i = names->len; i > 0; i--) {
-        g_string_append(path, g_ptr_array_index(names, i - 1));
-        if (i > 1) {
-            g_string_append_c(path, '/');
-        }
-    }
-    return g_string_free(path, FALSE);
+    return path;
 }
 
 GPtrArray *

@@ -2,10 +2,15 @@
 
 #include "pmxcfs/core/views.h"
 
+#include "common/log.h"
 #include "pmxcfs/core/announce.h"
+#include "pmxcfs/core/json-text.h"
 #include "pmxcfs/core/message.h"
 
+#include <errno.h>
 #include <string.h>
+
+#define CLUSTERLOG_ENTRIES 50u
 
 /* The files whose changes .version counts, in its order. */
 static const char *const observed[] = {
@@ -63,6 +68,7 @@ struct CfsViews {
     guint32 config_version;
     GPtrArray *nodes; /* of CfsNode */
     GArray *online;   /* of guint32 node id */
+    CfsClog *clog;
     guint32 versions[G_N_ELEMENTS(observed)];
     CfsAnnounce *announce; /* NULL: all is shown at once */
 };
@@ -87,6 +93,7 @@ cfs_views_new(const char *node_name, guint32 start_time)
     self->start_time = start_time;
     self->nodes = g_ptr_array_new_with_free_func((GDestroyNotify)cfs_node_free);
     self->online = g_array_new(FALSE, FALSE, sizeof(guint32));
+    self->clog = cfs_clog_new(node_name);
     return self;
 }
 
@@ -101,6 +108,7 @@ cfs_views_free(CfsViews *self)
     g_free(self->cluster_name);
     g_ptr_array_unref(self->nodes);
     g_array_unref(self->online);
+    cfs_clog_free(self->clog);
     g_free(self);
 }
 
@@ -108,6 +116,12 @@ const char *
 cfs_views_node_name(CfsViews *self)
 {
     return self->node_name;
+}
+
+CfsClog *
+cfs_views_clog(CfsViews *self)
+{
+    return self->clog;
 }
 
 static void
@@ -293,8 +307,9 @@ version_text(CfsViews *self, CfsTree *tree)
 static void
 append_node(CfsViews *self, GString *out, const CfsNode *node)
 {
-    g_string_append_printf(out, "  \"%s\": { \"id\": %u, \"online\": %d",
-                           node->name, node->nodeid,
+    g_string_append(out, "  ");
+    cfs_json_append_string(out, node->name);
+    g_string_append_printf(out, ": { \"id\": %u, \"online\": %d", node->nodeid,
                            is_online(self, node->nodeid));
     if (node->ip != NULL) {
         g_string_append_printf(out, ", \"ip\": \"%s\"", node->ip);
@@ -313,12 +328,13 @@ members_text(CfsViews *self, CfsTree *tree)
         g_string_append(out, "\n}\n");
         return g_string_free(out, FALSE);
     }
-    g_string_append_printf(
-        out,
-        ",\n\"cluster\": { \"name\": \"%s\", \"version\": %u, \"nodes\": %u, "
-        "\"quorate\": %d },\n\"nodelist\": {\n",
-        self->cluster_name, self->config_version, self->nodes->len,
-        self->quorate != FALSE);
+    g_string_append(out, ",\n\"cluster\": { \"name\": ");
+    cfs_json_append_string(out, self->cluster_name);
+    g_string_append_printf(out,
+                           ", \"version\": %u, \"nodes\": %u, \"quorate\": %d "
+                           "},\n\"nodelist\": {\n",
+                           self->config_version, self->nodes->len,
+                           self->quorate != FALSE);
     for (guint i = 0; i < self->nodes->len; i++) {
         append_node(self, out, g_ptr_array_index(self->nodes, i));
         g_string_append(out, i + 1 < self->nodes->len ? ",\n" : "\n");
@@ -354,6 +370,37 @@ vmlist_text(CfsViews *self, CfsTree *tree)
 }
 
 static char *
+clusterlog_text(CfsViews *self, CfsTree *tree)
+{
+    return cfs_clog_text(self->clog, CLUSTERLOG_ENTRIES, NULL);
+}
+
+/* Nothing measures yet. */
+static char *
+rrd_text(CfsViews *self, CfsTree *tree)
+{
+    return g_strdup("");
+}
+
+static char *
+debug_text(CfsViews *self, CfsTree *tree)
+{
+    return g_strdup(pve_log_get_debug() ? "1\n" : "0\n");
+}
+
+/* Exactly what the reference takes: tools write nothing else. */
+static int
+debug_write(CfsViews *self, const char *bytes, gsize size, guint64 offset)
+{
+    if (offset != 0 || size < 2 || (bytes[0] != '0' && bytes[0] != '1') ||
+        bytes[1] != '\n') {
+        return -EIO;
+    }
+    pve_log_set_debug(bytes[0] == '1');
+    return 2;
+}
+
+static char *
 local_target(CfsViews *self, CfsTree *tree)
 {
     return g_strconcat("nodes/", self->node_name, NULL);
@@ -381,14 +428,19 @@ static const struct {
     const char *name;
     CfsViewKind kind;
     char *(*text)(CfsViews *, CfsTree *);
+    /* NULL: it cannot be written. */
+    int (*write)(CfsViews *, const char *, gsize, guint64);
 } views[] = {
-    {".version", CFS_VIEW_FILE, version_text},
-    {".members", CFS_VIEW_FILE, members_text},
-    {".vmlist", CFS_VIEW_FILE, vmlist_text},
-    {"local", CFS_VIEW_LINK, local_target},
-    {"lxc", CFS_VIEW_LINK, lxc_target},
-    {"qemu-server", CFS_VIEW_LINK, qemu_target},
-    {"openvz", CFS_VIEW_LINK, openvz_target},
+    {".version", CFS_VIEW_FILE, version_text, NULL},
+    {".members", CFS_VIEW_FILE, members_text, NULL},
+    {".vmlist", CFS_VIEW_FILE, vmlist_text, NULL},
+    {".clusterlog", CFS_VIEW_FILE, clusterlog_text, NULL},
+    {".rrd", CFS_VIEW_FILE, rrd_text, NULL},
+    {".debug", CFS_VIEW_FILE, debug_text, debug_write},
+    {"local", CFS_VIEW_LINK, local_target, NULL},
+    {"lxc", CFS_VIEW_LINK, lxc_target, NULL},
+    {"qemu-server", CFS_VIEW_LINK, qemu_target, NULL},
+    {"openvz", CFS_VIEW_LINK, openvz_target, NULL},
 };
 
 guint
@@ -423,12 +475,33 @@ cfs_views_text(CfsViews *self, guint position, CfsTree *tree)
     return views[position].text(self, tree);
 }
 
+int
+cfs_views_write(CfsViews *self,
+                guint position,
+                const char *bytes,
+                gsize size,
+                guint64 offset)
+{
+    g_assert(position < G_N_ELEMENTS(views));
+    if (views[position].write == NULL) {
+        return -EIO;
+    }
+    return views[position].write(self, bytes, size, offset);
+}
+
+int
+cfs_views_truncate(guint position)
+{
+    g_assert(position < G_N_ELEMENTS(views));
+    return views[position].write != NULL ? 0 : EIO;
+}
+
 mode_t
 cfs_views_mode(guint position, gboolean quorate)
 {
     g_assert(position < G_N_ELEMENTS(views));
     if (views[position].kind == CFS_VIEW_FILE) {
-        return 0440;
+        return views[position].write != NULL ? 0640 : 0440;
     }
     return quorate ? 0755 : 0555;
 }

@@ -7,6 +7,7 @@
 #ifndef CFS_VIEWS_H
 #define CFS_VIEWS_H
 
+#include "pmxcfs/core/clog.h"
 #include "pmxcfs/core/tree.h"
 
 #include <glib.h>
@@ -28,6 +29,8 @@ void cfs_views_free(CfsViews *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CfsViews, cfs_views_free)
 
 const char *cfs_views_node_name(CfsViews *self);
+/* The cluster log that .clusterlog shows. */
+CfsClog *cfs_views_clog(CfsViews *self);
 
 /* What the counters of .version and the text of .members live on. */
 void cfs_views_on_changes(CfsViews *self, const CfsOp *op, GPtrArray *changes);
@@ -38,6 +41,7 @@ void cfs_views_set_holding(CfsViews *self, gboolean is_holding, CfsTree *tree);
 /* Ends what one operation or reload changed, now that @tree has it. Returns:
  * the step to release when the kernel's caches have let go; 0: none. */
 guint64 cfs_views_end_step(CfsViews *self, CfsTree *tree);
+/* With all steps before it. */
 void cfs_views_release(CfsViews *self, guint64 step);
 void cfs_views_set_quorate(CfsViews *self, gboolean quorate);
 /* From cmap. @nodes: of CfsNode; copied. */
@@ -57,6 +61,15 @@ const char *cfs_views_name(guint position, CfsViewKind *kind);
 int cfs_views_find(const char *name);
 /* Returns: (owned) the text of a file, or the target of a link. */
 char *cfs_views_text(CfsViews *self, guint position, CfsTree *tree);
+/* Writes to a virtual file; needs no quorum. Returns the number of bytes
+ * taken, or a negative errno. */
+int cfs_views_write(CfsViews *self,
+                    guint position,
+                    const char *bytes,
+                    gsize size,
+                    guint64 offset);
+/* 0 where it may be truncated, which does nothing; else EIO. */
+int cfs_views_truncate(guint position);
 /* Permission bits. */
 mode_t cfs_views_mode(guint position, gboolean quorate);
 

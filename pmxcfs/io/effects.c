@@ -28,6 +28,7 @@ struct CfsEffects {
     CfsStore *store;
     CfsGroup *group;
     CfsEffectsClient client;
+    CfsEffectsWatcher watcher;
     guint tick;
 
     GQueue queue; /* of CfsEffect */
@@ -44,10 +45,14 @@ struct CfsEffects {
     gboolean is_late; /* not durable */
 };
 
-static gint64
-now_ms(void)
+gint64
+cfs_effects_clock_ms(void)
 {
-    return g_get_monotonic_time() / 1000;
+    struct timespec now;
+
+    /* Goes on while the host sleeps, and over a restart of the daemon. */
+    (void)clock_gettime(CLOCK_BOOTTIME, &now);
+    return (gint64)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 static void
@@ -99,7 +104,7 @@ run_reply(CfsEffects *self, CfsEffect *effect)
     waiting = g_new0(Waiting, 1);
     waiting->id = effect->reply.id;
     waiting->number = self->submitted;
-    waiting->deadline_ms = now_ms() + PATIENCE_MS;
+    waiting->deadline_ms = cfs_effects_clock_ms() + PATIENCE_MS;
     waiting->verdict = effect->reply.verdict;
     waiting->entry = g_steal_pointer(&effect->reply.entry);
     g_queue_push_tail(&self->waiting, waiting);
@@ -109,6 +114,13 @@ run_reply(CfsEffects *self, CfsEffect *effect)
 static void
 run_changed(CfsEffects *self, CfsEffect *effect)
 {
+    GPtrArray *changes = effect->changed.changes;
+
+    for (guint i = 0; i < changes->len && self->watcher.on_changed != NULL;
+         i++) {
+        self->watcher.on_changed(self->watcher.data, changes->pdata[i],
+                                 effect->changed.origin != 0);
+    }
     if (self->client.on_changed != NULL) {
         self->client.on_changed(self->client.data, effect->changed.changes,
                                 effect->changed.origin, effect->step);
@@ -120,6 +132,9 @@ run_changed(CfsEffects *self, CfsEffect *effect)
 static void
 run_reloaded(CfsEffects *self, CfsEffect *effect)
 {
+    if (self->watcher.on_reloaded != NULL) {
+        self->watcher.on_reloaded(self->watcher.data);
+    }
     if (self->client.on_reloaded != NULL) {
         self->client.on_reloaded(self->client.data, effect->step);
     } else {
@@ -165,7 +180,7 @@ static void
 dispatch(CfsEffects *self, CfsEvent *event)
 {
     event->time_s = (guint32)time(NULL);
-    event->clock_ms = now_ms();
+    event->clock_ms = cfs_effects_clock_ms();
     cfs_effects_begin(self);
     cfs_replica_step(self->replica, event, &self->queue);
     run_queue(self);
@@ -253,7 +268,7 @@ release_late(CfsEffects *self)
 {
     Waiting *first = g_queue_peek_head(&self->waiting);
 
-    if (first == NULL || now_ms() < first->deadline_ms) {
+    if (first == NULL || cfs_effects_clock_ms() < first->deadline_ms) {
         return;
     }
     if (!self->is_late) {
@@ -429,6 +444,12 @@ void
 cfs_effects_set_client(CfsEffects *self, const CfsEffectsClient *client)
 {
     self->client = client != NULL ? *client : (CfsEffectsClient){0};
+}
+
+void
+cfs_effects_set_watcher(CfsEffects *self, const CfsEffectsWatcher *watcher)
+{
+    self->watcher = watcher != NULL ? *watcher : (CfsEffectsWatcher){0};
 }
 
 CfsEffects *

@@ -38,6 +38,14 @@ typedef struct {
     gpointer data;
 } CfsEffectsClient;
 
+/* Who also wants to know what changes; before the client hears of it. */
+typedef struct {
+    /* @is_own: it was asked for on this node. */
+    void (*on_changed)(gpointer data, const CfsChange *change, gboolean is_own);
+    void (*on_reloaded)(gpointer data);
+    gpointer data;
+} CfsEffectsWatcher;
+
 /* Borrows all; the store is not yet started. Ticks from here on. */
 CfsEffects *cfs_effects_new(CfsReplica *replica);
 void cfs_effects_free(CfsEffects *self);
@@ -47,6 +55,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(CfsEffects, cfs_effects_free)
 void cfs_effects_set_store(CfsEffects *self, CfsStore *store);
 void cfs_effects_set_group(CfsEffects *self, CfsGroup *group);
 void cfs_effects_set_client(CfsEffects *self, const CfsEffectsClient *client);
+void cfs_effects_set_watcher(CfsEffects *self,
+                             const CfsEffectsWatcher *watcher);
 
 /* Between them events make one bundle. They nest. */
 void cfs_effects_begin(CfsEffects *self);
@@ -72,5 +82,8 @@ void cfs_effects_flush(CfsEffects *self,
 /* FALSE while answers are given from memory. */
 gboolean cfs_effects_is_durable(CfsEffects *self);
 CfsReplica *cfs_effects_replica(CfsEffects *self);
+
+/* The clock of the events: milliseconds since this host was booted. */
+gint64 cfs_effects_clock_ms(void);
 
 #endif

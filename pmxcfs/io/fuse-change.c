@@ -149,8 +149,11 @@ set_size(CfsFuse *self,
     int verdict;
 
     if (node->is_view) {
-        verdict = EIO;
-    } else if (size < 0 || (guint64)size > CFS_MAX_FILE_BYTES) {
+        finish_attributes(self, parked, cfs_views_truncate(node->view), NULL);
+        cfs_fuse_parked_free(parked);
+        return;
+    }
+    if (size < 0 || (guint64)size > CFS_MAX_FILE_BYTES) {
         verdict = EFBIG; /* before it is cut to 32 bits */
     } else {
         verdict = find_path(self, node, cfs_fuse_handle(&parked->info), &path);
@@ -293,9 +296,6 @@ remove_entry(fuse_req_t req,
         verdict = ENOENT;
     } else if (verdict == 0 && cfs_entry_is_directory(entry) != is_directory) {
         verdict = is_directory ? ENOTDIR : EISDIR;
-    } else if (verdict == 0 && is_directory &&
-               !cfs_tree_is_empty(cfs_fuse_tree(self), entry->inode)) {
-        verdict = ENOTEMPTY;
     }
     if (verdict != 0) {
         cfs_fuse_reply_verdict(req, verdict);
@@ -508,6 +508,26 @@ check_write(off_t offset, gsize *size)
     return 0;
 }
 
+static void
+write_view(CfsFuse *self,
+           fuse_req_t req,
+           const CfsFuseHandle *handle,
+           const char *bytes,
+           gsize size,
+           off_t offset)
+{
+    int taken = offset < 0 ? -EIO
+                           : cfs_views_write(cfs_replica_views(self->replica),
+                                             handle->node.view, bytes, size,
+                                             (guint64)offset);
+
+    if (taken < 0) {
+        cfs_fuse_reply_verdict(req, -taken);
+    } else {
+        (void)fuse_reply_write(req, (gsize)taken);
+    }
+}
+
 void
 cfs_fuse_op_write(fuse_req_t req,
                   fuse_ino_t ino,
@@ -524,8 +544,12 @@ cfs_fuse_op_write(fuse_req_t req,
     CfsFuseParked *parked;
     int verdict;
 
-    if (handle == NULL || handle->record == NULL) {
-        cfs_fuse_reply_verdict(req, EIO); /* a virtual file */
+    if (handle == NULL) {
+        cfs_fuse_reply_verdict(req, EBADF);
+        return;
+    }
+    if (handle->node.is_view) {
+        write_view(self, req, handle, bytes, size, offset);
         return;
     }
     verdict = find_path(self, &handle->node, handle, &path);

@@ -51,6 +51,7 @@ typedef struct {
 /* An open file or directory. */
 typedef struct {
     CfsFuseNode node;
+    gboolean is_writer; /* opened for writing */
     CfsInode *record;   /* NULL: a virtual file */
     char *text;         /* of a virtual file, as it was at open */
     GPtrArray *listing; /* fuse-dir.c's; NULL: not read yet */

@@ -18,6 +18,7 @@ handle_new(CfsFuse *self, struct fuse_file_info *info)
 {
     CfsFuseHandle *handle = g_new0(CfsFuseHandle, 1);
 
+    handle->is_writer = (info->flags & O_ACCMODE) != O_RDONLY;
     g_hash_table_add(self->handles, handle);
     info->fh = (guintptr)handle;
     info->direct_io = 1;
@@ -91,4 +92,22 @@ cfs_fuse_close(CfsFuse *self, struct fuse_file_info *info)
         cfs_fuse_handle_free(self, handle);
     }
     info->fh = 0;
+}
+
+gboolean
+cfs_fuse_is_being_written(CfsFuse *self, guint64 inode)
+{
+    GHashTableIter iter;
+    gpointer value;
+
+    g_hash_table_iter_init(&iter, self->handles);
+    while (g_hash_table_iter_next(&iter, &value, NULL)) {
+        const CfsFuseHandle *handle = value;
+
+        if (handle->is_writer && !handle->node.is_view &&
+            handle->node.inode == inode) {
+            return TRUE;
+        }
+    }
+    return FALSE;
 }

@@ -5,17 +5,54 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/files.h"
 #include "common/paths.h"
+#include "pmxcfs/core/core-error.h"
 
 #define LOCK_ATTEMPTS 10
 #define EXIT_FAILED 255
+
+static gboolean
+is_loopback(const char *ip)
+{
+    return g_str_has_prefix(ip, "127.") || strcmp(ip, "::1") == 0;
+}
+
+char *
+cfs_process_resolve(const char *name, GError **error)
+{
+    const struct addrinfo hints = {.ai_family = AF_UNSPEC,
+                                   .ai_socktype = SOCK_STREAM};
+    struct addrinfo *all = NULL;
+    char text[NI_MAXHOST], *ip = NULL;
+
+    if (getaddrinfo(name, NULL, &hints, &all) == 0) {
+        for (struct addrinfo *i = all; i != NULL && ip == NULL;
+             i = i->ai_next) {
+            if (getnameinfo(i->ai_addr, i->ai_addrlen, text, sizeof(text), NULL,
+                            0, NI_NUMERICHOST) == 0 &&
+                !is_loopback(text)) {
+                ip = g_strdup(text);
+            }
+        }
+        freeaddrinfo(all);
+    }
+    if (ip == NULL) {
+        g_set_error(error, CFS_ERROR, CFS_ERROR_CONFIG,
+                    "Unable to resolve node name '%s' to a non-loopback IP "
+                    "address - missing entry in '/etc/hosts' or DNS?",
+                    name);
+    }
+    return ip;
+}
 
 gboolean
 cfs_process_make_directories(gid_t group, GError **error)

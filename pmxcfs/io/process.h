@@ -1,7 +1,7 @@
 /* process.h - a daemon's life outside its loop: lock, fork, pid file, flag.
  *
  * Owner   the main file.
- * Errors  GError in G_FILE_ERROR.
+ * Errors  GError in G_FILE_ERROR; CFS_ERROR_CONFIG for names.
  * Thread  the only one, before and after the loop.
  * Source  spec/filesystem.md 1.
  */
@@ -11,6 +11,9 @@
 #include <glib.h>
 #include <sys/types.h>
 
+/* Returns: (owned) the first address of @name, in the resolver's order, that
+ * is not of this host alone; NULL with @error set. May wait for a resolver. */
+char *cfs_process_resolve(const char *name, GError **error);
 /* The state and runtime directories. */
 gboolean cfs_process_make_directories(gid_t group, GError **error);
 /* Returns a descriptor that holds the lock of this host's daemon, also across

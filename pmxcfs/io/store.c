@@ -21,6 +21,8 @@
 #define RETRY_US G_USEC_PER_SEC
 #define LOOK_US G_USEC_PER_SEC
 #define CLOSE_PATIENCE_US (5 * G_USEC_PER_SEC)
+/* How long a stop waits for what the kernel does not give back. */
+#define DISK_PATIENCE_US (6 * G_USEC_PER_SEC)
 
 /* The log is brought into the database when it has grown by this much and
  * nobody waits; at the latest by that much. */
@@ -93,6 +95,7 @@ struct CfsStore {
     guint64 submitted;   /* number of the newest in pending */
     gboolean is_wanted;  /* the thread may take pending */
     gboolean is_closing;
+    gboolean is_done;     /* the thread needs nothing of us any more */
     gint64 retry_at;      /* monotonic; 0: the last attempt went well */
     gint64 look_at;       /* monotonic */
     gboolean is_detached; /* our files are not those at our path */
@@ -967,6 +970,8 @@ write_loop(gpointer data)
         }
     }
     write_rest(self);
+    self->is_done = TRUE;
+    g_cond_broadcast(&self->wake);
     g_mutex_unlock(&self->mutex);
     return NULL;
 }
@@ -1052,11 +1057,14 @@ cfs_store_flush(CfsStore *self, CfsStoreFlushed done, gpointer data, guint64 id)
     g_cond_signal(&self->wake);
 }
 
-static void
+/* FALSE: the thread is asleep in the kernel, on a disk that hangs. */
+static gboolean
 end_thread(CfsStore *self)
 {
     GPtrArray *entries =
         self->snapshot != NULL ? self->snapshot(self->snapshot_data) : NULL;
+    gint64 until = g_get_monotonic_time() + DISK_PATIENCE_US;
+    gboolean is_done;
 
     g_mutex_lock(&self->mutex);
     /* Only for the case that it is needed: pending stays. */
@@ -1065,14 +1073,17 @@ end_thread(CfsStore *self)
         self->whole_number = self->submitted;
     }
     self->is_closing = TRUE;
-    g_cond_signal(&self->wake);
+    g_cond_broadcast(&self->wake);
+    while (!self->is_done &&
+           g_cond_wait_until(&self->wake, &self->mutex, until)) {
+    }
+    is_done = self->is_done;
     g_mutex_unlock(&self->mutex);
     g_clear_pointer(&entries, g_ptr_array_unref);
-    (void)g_thread_join(self->thread);
-    if (self->report_source != NULL) {
-        g_source_destroy(self->report_source);
-        g_clear_pointer(&self->report_source, g_source_unref);
+    if (is_done) {
+        (void)g_thread_join(self->thread);
     }
+    return is_done;
 }
 
 gboolean
@@ -1081,7 +1092,17 @@ cfs_store_close(CfsStore *self)
     guint n_lost;
 
     if (self->thread != NULL) {
-        end_thread(self);
+        if (!end_thread(self)) {
+            /* Nothing of it can be freed under its feet. */
+            g_critical("the disk of %s hangs: ending without it, its last "
+                       "changes are lost here",
+                       self->path);
+            return FALSE;
+        }
+        if (self->report_source != NULL) {
+            g_source_destroy(self->report_source);
+            g_clear_pointer(&self->report_source, g_source_unref);
+        }
     }
     n_lost = g_hash_table_size(self->pending);
     if (self->is_detached) {

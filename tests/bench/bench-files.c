@@ -93,7 +93,7 @@ rewrite_once(Work *work)
 static void
 write_once(Work *work)
 {
-    work->bytes[0] = (char)('a' + work->counter % 26);
+    memset(work->bytes, 'a' + (int)(work->counter % 26), work->size);
     check(pwrite(work->fd, work->bytes, work->size, 0) == (ssize_t)work->size,
           "write", work->file);
 }

@@ -40,6 +40,7 @@ def make_world():
     STATE.mkdir(mode=0o750)
     mount("-t", "tmpfs", "none", str(STATE))
     subprocess.run(["hostname", "n1.example.com"], check=True)
+    Path("/etc/hosts").write_text("127.0.0.1 localhost\n10.77.0.1 n1\n")
 
 
 def wait_for(condition, what):

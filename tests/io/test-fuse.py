@@ -57,6 +57,7 @@ def make_world():
     subprocess.run(["rm", "-rf", "/var/lib/pve-cluster", "/etc/pve",
                     "/etc/corosync/corosync.conf"], check=True)
     subprocess.run(["hostname", "n1.example.com"], check=True)
+    Path("/etc/hosts").write_text("127.0.0.1 localhost\n10.77.0.1 n1\n")
 
 
 def wait_for(condition, what):
@@ -71,9 +72,9 @@ class Daemon:
     def __init__(self):
         self.process = None
 
-    def start(self, *options):
+    def start(self, *options, under=()):
         with LOG.open("ab") as log:
-            self.process = subprocess.Popen([PROGRAM, "-f", *options],
+            self.process = subprocess.Popen([*under, PROGRAM, "-f", *options],
                                             stderr=log)
         wait_for(lambda: self.process.poll() is not None
                  or is_link(PVE / "local"), "mount")
@@ -612,6 +613,7 @@ def outside_readers_do_no_harm():
     assert (PVE / "reader").read_bytes() == b"2"
 
 
+# row: 1.1/signals
 @test
 def a_clean_stop_leaves_one_file():
     busy = os.open(PVE / "reader", os.O_RDONLY)
@@ -636,6 +638,7 @@ def a_clean_stop_leaves_one_file():
     assert (PVE / "reader").read_bytes() == b"2"
 
 
+# row: 1.1/started
 @test
 def in_the_background():
     daemon.stop()
@@ -652,6 +655,8 @@ def in_the_background():
     daemon.start("-l")
 
 
+# row: 1.1/unknown-option, row: 1.1/extra-argument, row: 1.1/lock-busy
+# row: 1.1/database-unusable, row: 1.1/name-not-resolvable
 @test
 def what_keeps_it_from_starting():
     def attempt(*options):
@@ -667,6 +672,17 @@ def what_keeps_it_from_starting():
     status, text = attempt("-l")  # the other one runs
     assert status == 255 and "unable to acquire pmxcfs lock" in text, text
     daemon.stop()
+    hosts = Path("/etc/hosts")
+    text = hosts.read_text()
+    for bad in ("127.0.0.1 localhost\n", "127.0.1.1 n1\n::1 n1\n"):
+        hosts.write_text(bad)
+        for options in (("-l",), ("-f", "-l")):
+            status, said = attempt(*options)
+            assert status == 255, said
+            assert "[main] crit: Unable to resolve node name 'n1' to a " \
+                "non-loopback IP address - missing entry in '/etc/hosts' or " \
+                "DNS?" in said, said
+    hosts.write_text(text)
     # Something alive that is not ours.
     daemon.start("-l")
     subprocess.run(["rm", "-f", "/var/lib/pve-cluster/.pmxcfs.lockfile"],
@@ -676,6 +692,7 @@ def what_keeps_it_from_starting():
     assert (PVE / "reader").read_bytes() == b"2"
 
 
+# row: 1.1/mount-point-not-empty
 @test
 def a_new_cluster_imports_its_configuration():
     daemon.stop()
@@ -792,6 +809,39 @@ def locks_are_local():
            fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(one)
     os.close(two)
+
+
+# row: 8/expiry/local-mode
+@test
+def locks_expire():
+    """Over a restart too. The time comes from a time namespace."""
+    later = ("unshare", "--time", "--boottime", "110")
+    os.makedirs(PVE / "priv/lock", exist_ok=True)
+    lock, full = PVE / "priv/lock/old", PVE / "priv/lock/full"
+    os.mkdir(lock)
+    os.mkdir(full)
+    (full / "x").touch()
+    start = time.monotonic()
+    expect("unlock", "EACCES", os.utime, lock, (0, 0))
+    daemon.stop()
+    daemon.start("-l", under=later)
+    if time.monotonic() - start < 8:
+        expect("held for 110 s", "EACCES", os.utime, lock, (0, 0))
+    daemon.end(signal.SIGKILL)
+    later = ("unshare", "--time", "--boottime", "121")
+    daemon.start("-l", under=later)
+    os.mkdir(PVE / "priv/lock/new")
+    expect("held for 121 s", "ENOENT", os.utime, lock, (0, 0))
+    assert not lock.exists()
+    os.mkdir(lock)
+    expect("a new one", "EACCES", os.utime, lock, (0, 0))
+    expect("with content", "EACCES", os.utime, full, (0, 0))
+    expect("made now", "EACCES", os.utime, PVE / "priv/lock/new", (0, 0))
+    expect("missing", "ENOENT", os.utime, PVE / "priv/lock/no", (0, 0))
+    assert full.exists() and lock.exists()
+    daemon.stop()
+    daemon.start("-l")
+    shell("rm -r priv/lock")
 
 
 def main():

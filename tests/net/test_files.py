@@ -161,6 +161,7 @@ def test_clean_stop_and_start(cluster):
     n3.run("rm", f"{PVE}/before-stop")
 
 
+# row: 10/event/link-cut
 def test_cut_off_node(cluster):
     n1, n2, n3 = cluster.nodes
     n1.write(f"{PVE}/common", "old\n")

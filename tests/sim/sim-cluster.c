@@ -220,6 +220,12 @@ load_tree(Node *node)
 void
 sim_start(SimCluster *self, guint number)
 {
+    sim_start_with_locks(self, number, NULL);
+}
+
+void
+sim_start_with_locks(SimCluster *self, guint number, const char *saved)
+{
     Node *node = &self->nodes[number];
     g_autofree char *name = g_strdup_printf("n%u", number + 1);
 
@@ -228,6 +234,9 @@ sim_start(SimCluster *self, guint number)
     node->replica =
         cfs_replica_new(load_tree(node), cfs_views_new(name, START_TIME));
     cfs_replica_set_trace(node->replica, on_trace, node);
+    if (saved != NULL) {
+        cfs_replica_restore_locks(node->replica, saved, self->clock_ms);
+    }
     tell_quorum(node);
     join(node);
 }

@@ -28,6 +28,8 @@ gboolean sim_is_up(SimCluster *self, guint node);
 
 /* The process on a node, which keeps its disk. */
 void sim_start(SimCluster *self, guint node);
+/* With the times of locks that cfs_replica_save_locks() gave; NULL: none. */
+void sim_start_with_locks(SimCluster *self, guint node, const char *saved);
 void sim_crash(SimCluster *self, guint node);
 void sim_stop(SimCluster *self, guint node); /* clean */
 void sim_wipe(SimCluster *self, guint node); /* a stopped node's disk */

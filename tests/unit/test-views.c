@@ -3,6 +3,7 @@
 #include "pmxcfs/core/message.h"
 #include "pmxcfs/core/views.h"
 
+#include <errno.h>
 #include <string.h>
 
 typedef struct {
@@ -54,7 +55,7 @@ count_of(Fixture *f, const char *path)
     return (guint)g_ascii_strtoull(at + strlen(key), NULL, 10);
 }
 
-/* The measured rows of spec/filesystem.md 9. */
+/* The measured rows of spec/filesystem.md 9; row: 9/version/reload */
 static void
 test_observed(Fixture *f, gconstpointer unused)
 {
@@ -83,6 +84,7 @@ test_observed(Fixture *f, gconstpointer unused)
     g_assert_cmpuint(count_of(f, "mapping/usb.cfg"), ==, 1);
 }
 
+/* row: 9/members/cluster */
 static void
 test_members(Fixture *f, gconstpointer unused)
 {
@@ -149,6 +151,54 @@ test_links(Fixture *f, gconstpointer unused)
                      ==, 0440);
 }
 
+/* .debug takes exactly what the reference takes, .version nothing. */
+static void
+test_writing(Fixture *f, gconstpointer unused)
+{
+    static const struct {
+        const char *view;
+        const char *bytes;
+        guint64 offset;
+        int taken;
+        gboolean debug;
+    } rows[] = {
+        {".debug", "1\n", 0, 2, TRUE},       {".debug", "0", 0, -EIO, TRUE},
+        {".debug", "0\n", 1, -EIO, TRUE},    {".debug", "2\n", 0, -EIO, TRUE},
+        {".debug", "0\nmore", 0, 2, FALSE},  {".debug", "", 0, -EIO, FALSE},
+        {".version", "1\n", 0, -EIO, FALSE}, {"local", "1\n", 0, -EIO, FALSE},
+    };
+
+    for (guint i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_autofree char *text = NULL;
+
+        g_assert_cmpint(cfs_views_write(f->views,
+                                        (guint)cfs_views_find(rows[i].view),
+                                        rows[i].bytes, strlen(rows[i].bytes),
+                                        rows[i].offset),
+                        ==, rows[i].taken);
+        text = text_of(f, ".debug");
+        g_assert_cmpstr(text, ==, rows[i].debug ? "1\n" : "0\n");
+    }
+    g_assert_cmpint(cfs_views_truncate((guint)cfs_views_find(".debug")), ==, 0);
+    g_assert_cmpint(cfs_views_truncate((guint)cfs_views_find(".members")), ==,
+                    EIO);
+    g_assert_cmpuint(cfs_views_mode((guint)cfs_views_find(".debug"), FALSE), ==,
+                     0640);
+}
+
+/* The whole text, key by key. */
+static void
+test_version(Fixture *f, gconstpointer unused)
+{
+    g_autofree char *text = text_of(f, ".version");
+
+    g_assert_true(g_str_has_prefix(
+        text, "{\n\"starttime\": 1795284823,\n\"clinfo\": 0,\n\"vmlist\": 0,\n"
+              "\"corosync.conf\": 0,\n\"corosync.conf.new\": 0,\n"));
+    g_assert_true(g_str_has_suffix(
+        text, "\"mapping/usb.cfg\": 0,\n\"kvstore\": {\n\"n1\": {\n}\n}\n}\n"));
+}
+
 #define ADD(name, function)                                                    \
     g_test_add("/views/" name, Fixture, NULL, setup, function, teardown)
 
@@ -160,5 +210,7 @@ main(int argc, char **argv)
     ADD("members", test_members);
     ADD("vmlist", test_vmlist);
     ADD("links", test_links);
+    ADD("writing", test_writing);
+    ADD("version", test_version);
     return g_test_run();
 }
