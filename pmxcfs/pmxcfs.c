@@ -221,7 +221,6 @@ restore_corosync_conf(Daemon *self, CfsRecovery *recovery)
 {
     guint32 now = (guint32)time(NULL);
     g_autoptr(CfsTree) tree = NULL;
-    g_autoptr(GPtrArray) entries = NULL;
 
     if (self->options.is_local || !recovery->may_lack_cluster) {
         return;
