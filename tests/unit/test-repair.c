@@ -305,7 +305,6 @@ test_lower(void)
     g_autoptr(GPtrArray) all = cfs_rows_new();
     g_autoptr(CfsRepair) repair = NULL;
     g_autoptr(CfsTree) tree = NULL;
-    g_autoptr(CfsOp) again = NULL;
 
     for (guint i = 0; i < G_N_ELEMENTS(rows); i++) {
         add(all, &rows[i]);
