@@ -1059,12 +1059,28 @@ cfs_store_flush(CfsStore *self, CfsStoreFlushed done, gpointer data, guint64 id)
 
 /* FALSE: the thread is asleep in the kernel, on a disk that hangs. */
 static gboolean
+wait_for_thread(CfsStore *self)
+{
+    gint64 until = g_get_monotonic_time() + DISK_PATIENCE_US;
+    gboolean is_done;
+
+    g_mutex_lock(&self->mutex);
+    while (!self->is_done &&
+           g_cond_wait_until(&self->wake, &self->mutex, until)) {
+    }
+    is_done = self->is_done;
+    g_mutex_unlock(&self->mutex);
+    if (is_done) {
+        (void)g_thread_join(self->thread);
+    }
+    return is_done;
+}
+
+static gboolean
 end_thread(CfsStore *self)
 {
     GPtrArray *entries =
         self->snapshot != NULL ? self->snapshot(self->snapshot_data) : NULL;
-    gint64 until = g_get_monotonic_time() + DISK_PATIENCE_US;
-    gboolean is_done;
 
     g_mutex_lock(&self->mutex);
     /* Only for the case that it is needed: pending stays. */
@@ -1074,16 +1090,16 @@ end_thread(CfsStore *self)
     }
     self->is_closing = TRUE;
     g_cond_broadcast(&self->wake);
-    while (!self->is_done &&
-           g_cond_wait_until(&self->wake, &self->mutex, until)) {
-    }
-    is_done = self->is_done;
     g_mutex_unlock(&self->mutex);
     g_clear_pointer(&entries, g_ptr_array_unref);
-    if (is_done) {
-        (void)g_thread_join(self->thread);
+    if (!wait_for_thread(self)) {
+        return FALSE;
     }
-    return is_done;
+    if (self->report_source != NULL) {
+        g_source_destroy(self->report_source);
+        g_clear_pointer(&self->report_source, g_source_unref);
+    }
+    return TRUE;
 }
 
 gboolean
@@ -1098,10 +1114,6 @@ cfs_store_close(CfsStore *self)
                        "changes are lost here",
                        self->path);
             return FALSE;
-        }
-        if (self->report_source != NULL) {
-            g_source_destroy(self->report_source);
-            g_clear_pointer(&self->report_source, g_source_unref);
         }
     }
     n_lost = g_hash_table_size(self->pending);

@@ -337,7 +337,7 @@ does 'unlock of none' 2 "$pct" unlock $b
 does 'create' 0 "$pct" create $b $tiny --rootfs local:0
 (
     cd "/var/lib/vz/images/$b/subvol-$b-disk-0.subvol" &&
-        for _ in {1..1500}; do mkdir d && cd -P d || exit; done
+        perl -e 'for (1 .. 1500) { mkdir "d" and chdir "d" or die }'
 )
 does 'destroy of a deep tree' 0 "$pct" destroy $b
 [ ! -e /var/lib/vz/images/$b ]

@@ -656,7 +656,7 @@ def in_the_background():
 
 
 # row: 1.1/unknown-option, row: 1.1/extra-argument, row: 1.1/lock-busy
-# row: 1.1/database-unusable, row: 1.1/name-not-resolvable
+# row: 1.1/name-not-resolvable
 @test
 def what_keeps_it_from_starting():
     def attempt(*options):

@@ -15,7 +15,6 @@ import mmap
 import os
 import pwd
 import re
-import signal
 import socket
 import stat
 import subprocess
@@ -24,11 +23,11 @@ import time
 import traceback
 from pathlib import Path
 
+from localworld import LOG, Daemon, make_world
+
 PROGRAM = sys.argv[1]
 PVE = "/etc/pve"
-LOG = Path("/run/pmxcfs.log")
 LIMIT = 1 << 20
-TIMEOUT_S = 30
 AT_FDCWD = -100
 NOREPLACE, EXCHANGE = 1, 2
 CREATE = os.O_WRONLY | os.O_CREAT
@@ -38,44 +37,6 @@ WHO = {"root": (0, 0),
        "www-data": (pwd.getpwnam("www-data").pw_uid, GID),
        "nobody": (65534, 65534)}
 libc = ctypes.CDLL(None, use_errno=True)
-
-
-# The world ------------------------------------------------------------------
-
-def make_world():
-    def mount(*words):
-        subprocess.run(["mount", *words], check=True)
-
-    mount("-t", "tmpfs", "none", "/mnt")
-    for name in ("/etc", "/var/lib"):
-        upper, work = f"/mnt{name}/upper", f"/mnt{name}/work"
-        os.makedirs(upper)
-        os.makedirs(work)
-        mount("-t", "overlay", "none", "-o",
-              f"lowerdir={name},upperdir={upper},workdir={work}", name)
-    mount("-t", "tmpfs", "none", "/run")
-    subprocess.run(["rm", "-rf", "/var/lib/pve-cluster", PVE,
-                    "/etc/corosync/corosync.conf"], check=True)
-    subprocess.run(["hostname", "n1"], check=True)
-    Path("/etc/hosts").write_text("127.0.0.1 localhost\n10.77.0.1 n1\n")
-
-
-class Daemon:
-    process = None
-
-    def start(self, *options):
-        with LOG.open("ab") as log:
-            self.process = subprocess.Popen([PROGRAM, "-f", *options],
-                                            stderr=log)
-        end = time.monotonic() + TIMEOUT_S
-        while not os.path.islink(f"{PVE}/local"):
-            assert self.process.poll() is None, LOG.read_text()
-            assert time.monotonic() < end, "no mount"
-            time.sleep(0.01)
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(TIMEOUT_S) == 0
 
 
 def path(name):
@@ -896,7 +857,7 @@ def run_all(who, quorate):
 
 def main():
     make_world()
-    daemon = Daemon()
+    daemon = Daemon(PROGRAM)
     runs = [(who, quorate) for quorate in (True, False) for who in WHO]
     print(f"1..{len(runs)}", flush=True)
     failed = 0
@@ -918,8 +879,7 @@ def main():
         daemon.stop()
     finally:
         if daemon.process is not None and daemon.process.poll() is None:
-            daemon.process.kill()
-            daemon.process.wait()
+            daemon.kill()
     text = LOG.read_text()
     if "ERROR: " in text or "runtime error" in text:
         failed += 1

@@ -66,14 +66,19 @@ number_of(int fd)
     return pread(fd, text, 10, 0) == 10 ? atol(text) : -1;
 }
 
-/* -1: it is not there. */
+/* -1: it is not there. The kernel looks a name up twice when the file was
+ * replaced meanwhile; on a busy machine it may be replaced twice as well. */
 static long
 number_in(const char *path, int flags)
 {
-    int fd = open(path, flags);
-    long number = fd >= 0 ? number_of(fd) : -1;
+    long number = -1;
+    int fd;
 
+    do {
+        fd = open(path, flags);
+    } while (fd < 0 && errno == ESTALE);
     if (fd >= 0) {
+        number = number_of(fd);
         (void)close(fd);
     }
     return number;
@@ -185,7 +190,7 @@ check_made(int is_seen, long k, const char *how)
 {
     long at;
 
-    if (!is_seen && (at = truth()) < k + KEPT - 1) {
+    if (!is_seen && k > 0 && (at = truth()) < k + KEPT - 1) {
         fail("told of %ld, seq-%ld is not %s, at %ld", k, k, how, at);
     }
 }
@@ -282,6 +287,7 @@ check_turns(void)
         check_listing(directory, k);
         (void)closedir(directory);
         n++;
+        rest(300);
     }
     if (number_of(old) != base_file) {
         fail("a replaced file that was open has %ld", number_of(old));

@@ -104,7 +104,7 @@ def test_nothing_older_than_announced(cluster, programs):
     noise = [start(node, "sh", "-c",
                    f"cd {PVE}/look; while test $(cat ../storage.cfg) -lt "
                    "900000000; do echo x >n-$0; mv n-$0 m-$0; ls >/dev/null; "
-                   "rm m-$0; done 2>/dev/null", node.name)
+                   "rm m-$0; sleep 0.02; done 2>/dev/null", node.name)
              for node in cluster.nodes]
     writers = [(f"the writer on {node.name}",
                 start(node, look, "write", f"{PVE}/look", str(i),
