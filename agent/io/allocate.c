@@ -156,13 +156,23 @@ give_up(const char *path,
 
 /* --- making it --- */
 
+/* Only what began as a request ends as a failed one: the file of a container
+ * that is there stays, whatever it asks for in addition. */
+static gboolean
+is_final(const AgentHoldRec *own, const GError *why)
+{
+    return own->request != NULL &&
+           !g_error_matches(why, AGENT_OPS_ERROR, AGENT_OPS_ERROR_BUSY) &&
+           !g_error_matches(why, AGENT_OPS_ERROR, AGENT_OPS_ERROR_QUORUM) &&
+           !g_error_matches(why, G_FILE_ERROR, G_FILE_ERROR_AGAIN);
+}
+
 gboolean
 agent_allocate_finish(guint32 ctid, GError **error)
 {
     g_autoptr(AgentHoldView) view = agent_holds_look(ctid, error);
     g_autoptr(GError) why = NULL;
     g_autofree char *path = conf_path(ctid);
-    g_autofree char *name = NULL;
 
     if (view == NULL) {
         return FALSE;
@@ -176,14 +186,11 @@ agent_allocate_finish(guint32 ctid, GError **error)
     if (agent_ops_materialize(ctid, &why)) {
         return agent_step_record(ctid, error);
     }
-    if (g_error_matches(why, AGENT_OPS_ERROR, AGENT_OPS_ERROR_BUSY) ||
-        g_error_matches(why, AGENT_OPS_ERROR, AGENT_OPS_ERROR_QUORUM)) {
+    if (!is_final(view->own, why)) {
         g_propagate_error(error, g_steal_pointer(&why));
         return FALSE;
     }
-    name = view->own->request != NULL ? g_strdup(view->own->request)
-                                      : g_strdup_printf("%u", ctid);
-    (void)give_up(path, name, view->conf, why, error);
+    (void)give_up(path, view->own->request, view->conf, why, error);
     (void)agent_holds_remove(ctid, NULL);
     return FALSE;
 }

@@ -105,7 +105,7 @@ confine(const Unpack *self)
 
     /* The working directory moves to the new namespace; a descriptor stays. */
     if (fchdir(self->tree) < 0 || unshare(CLONE_NEWNS) < 0 ||
-        mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) {
+        mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) < 0) {
         return FALSE;
     }
     /* Stays open: the copy lives as long as its descriptor. */
@@ -299,14 +299,12 @@ detect_arch(int root)
 static gboolean
 empty_machine_id(int root, GError **error)
 {
-    PVE_AUTOFD(fd) = agent_safe_open(root, "etc/machine-id",
-                                     O_WRONLY | O_NONBLOCK | O_NOCTTY, 0);
-    struct stat st;
+    PVE_AUTOFD(fd) = agent_safe_open_regular(root, "etc/machine-id", O_WRONLY);
 
     if (fd < 0) {
         return TRUE;
     }
-    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && ftruncate(fd, 0) < 0) {
+    if (ftruncate(fd, 0) < 0) {
         return pve_errno_error(error, "empty", "/etc/machine-id");
     }
     return TRUE;
@@ -355,21 +353,29 @@ unpack_into(const Install *self, int root, GError **error)
     return unpack(&job, error);
 }
 
+/* All volumes: the configuration that names them is written after this. */
+static gboolean
+flush(const Install *self, int root, GError **error)
+{
+    g_autoptr(GPtrArray) mounts = agent_guestconf_mounts(self->conf, error);
+
+    for (guint i = 0; mounts != NULL && i < mounts->len; i++) {
+        const AgentMount *mount = mounts->pdata[i];
+        PVE_AUTOFD(directory) =
+            agent_safe_open(root, mount->mp, O_RDONLY | O_DIRECTORY, 0);
+
+        if (directory < 0 || syncfs(directory) < 0) {
+            return pve_errno_error(error, "flush", mount->mp);
+        }
+    }
+    return mounts != NULL;
+}
+
 static gboolean
 prepare(const Install *self, int root, GError **error)
 {
-    PVE_AUTOFD(directory) =
-        openat(root, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-    if (!empty_machine_id(root, error) ||
-        !write_hostname(self->conf, root, error)) {
-        return FALSE;
-    }
-    /* The configuration that names the tree is written after this. */
-    if (directory < 0 || syncfs(directory) < 0) {
-        return pve_errno_error(error, "flush", "the container's tree");
-    }
-    return TRUE;
+    return empty_machine_id(root, error) &&
+           write_hostname(self->conf, root, error) && flush(self, root, error);
 }
 
 static gboolean

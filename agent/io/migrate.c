@@ -188,14 +188,31 @@ check_nets(const AgentGuestConf *conf, GError **error)
     return TRUE;
 }
 
+/* Copied and then deleted at the old node is only what is the container's own:
+ * a file may name volumes of others. */
+static gboolean
+check_owner(guint32 ctid,
+            const AgentPlace *place,
+            const char *id,
+            GError **error)
+{
+    if (place->shared || place->path == NULL || place->owner == ctid) {
+        return TRUE;
+    }
+    return fail(error, AGENT_MIGRATE_ERROR_REFUSED,
+                "volume '%s' is not one of container %u by its name, and would "
+                "be lost here: remove it from the file first",
+                id, ctid);
+}
+
 /* Every volume must have a place here that is still free. */
 static gboolean
-check_volumes(char **volumes, GError **error)
+check_volumes(guint32 ctid, char **volumes, GError **error)
 {
     for (char **id = volumes; *id != NULL; id++) {
         g_autoptr(AgentPlace) place = agent_place_find(*id, error);
 
-        if (place == NULL) {
+        if (place == NULL || !check_owner(ctid, place, *id, error)) {
             return FALSE;
         }
         if (!place->shared && place->path == NULL) {
@@ -299,7 +316,7 @@ agent_migrate_offer(guint32 ctid, GError **error)
     }
     volumes = agent_guestconf_volumes(conf);
     if (!check_mounts(conf, error) || !check_nets(conf, error) ||
-        !check_volumes(volumes, error) ||
+        !check_volumes(ctid, volumes, error) ||
         !remove_arrivals(ctid, volumes, error)) {
         return FALSE;
     }
@@ -453,14 +470,14 @@ send_volume(guint32 ctid,
 /* Returns: (owned) paths of the volumes that live only here, in pairs: id,
  * path; or NULL. */
 static GPtrArray *
-local_volumes(char **volumes, GError **error)
+local_volumes(guint32 ctid, char **volumes, GError **error)
 {
     g_autoptr(GPtrArray) pairs = g_ptr_array_new_with_free_func(g_free);
 
     for (char **id = volumes; *id != NULL; id++) {
         g_autoptr(AgentPlace) place = agent_place_find(*id, error);
 
-        if (place == NULL) {
+        if (place == NULL || !check_owner(ctid, place, *id, error)) {
             return NULL;
         }
         if (place->shared) {
@@ -587,7 +604,7 @@ agent_migrate_out(guint32 ctid, GError **error)
         return fail(error, AGENT_MIGRATE_ERROR_CHANGED,
                     "its file names other volumes than are held here");
     }
-    pairs = local_volumes(volumes, error);
+    pairs = local_volumes(ctid, volumes, error);
     if (pairs == NULL || !check_peer(ctid, view->owner, error) ||
         !stop_for_transfer(ctid, view, error)) {
         return FALSE;
@@ -621,7 +638,7 @@ agent_migrate_out(guint32 ctid, GError **error)
 /* --- the former holder cleans up --- */
 
 static gboolean
-remove_volumes(char **ids, GError **error)
+remove_volumes(guint32 ctid, char **ids, GError **error)
 {
     for (char **id = ids; *id != NULL; id++) {
         g_autoptr(AgentPlace) place = NULL;
@@ -634,7 +651,7 @@ remove_volumes(char **ids, GError **error)
         if (place == NULL) {
             return FALSE;
         }
-        if (place->shared || place->path == NULL) {
+        if (place->shared || place->path == NULL || place->owner != ctid) {
             continue;
         }
         if (!agent_child_remove_tree(place->path, error)) {
@@ -646,7 +663,8 @@ remove_volumes(char **ids, GError **error)
     return TRUE;
 }
 
-/* The run directory of the container goes too, the note last of all. */
+/* The run directory of the container goes too, the note last of all. Never with
+ * what is below it: something may be mounted there. */
 static gboolean
 remove_run_directory(guint32 ctid, GError **error)
 {
@@ -658,9 +676,8 @@ remove_run_directory(guint32 ctid, GError **error)
     while (dir != NULL && (name = g_dir_read_name(dir)) != NULL) {
         g_autofree char *child = g_strconcat(path, "/", name, NULL);
 
-        if (strcmp(name, "departed") != 0 &&
-            !agent_child_remove_tree(child, error)) {
-            return FALSE;
+        if (strcmp(name, "departed") != 0 && unlink(child) < 0) {
+            (void)rmdir(child);
         }
     }
     if (unlink(note) < 0 && errno != ENOENT) {
@@ -692,7 +709,8 @@ agent_migrate_clean(guint32 ctid, GError **error)
                     "no other node has accepted it; nothing is deleted");
     }
     ids = g_strsplit(g_bytes_get_data(note, NULL), "\n", -1);
-    return remove_volumes(ids, error) && remove_run_directory(ctid, error);
+    return remove_volumes(ctid, ids, error) &&
+           remove_run_directory(ctid, error);
 }
 
 /* --- the owner receives --- */
@@ -751,7 +769,10 @@ check_arrival(guint32 ctid,
         return NULL;
     }
     place = agent_place_find(id, error);
-    if (place != NULL && (place->shared || place->path == NULL)) {
+    if (place == NULL || !check_owner(ctid, place, id, error)) {
+        return NULL;
+    }
+    if (place->shared || place->path == NULL) {
         fail(error, AGENT_MIGRATE_ERROR_COPY,
              "volume '%s' is not one to be copied", id);
         return NULL;
@@ -784,6 +805,18 @@ unpack(const char *directory, int input, GError **error)
     return TRUE;
 }
 
+/* As for a volume made here: users of the host do not get at what a container's
+ * root may have marked set-user-id. */
+static gboolean
+make_folders(const char *path, GError **error)
+{
+    g_autofree char *parent = g_path_get_dirname(path);
+    g_autofree char *grandparent = g_path_get_dirname(parent);
+
+    return pve_mkdir_parents(grandparent, 0755, error) &&
+           pve_mkdir_parents(parent, 0740, error);
+}
+
 /* Moves @base from the part directory to the whole one. */
 static gboolean
 keep_arrival(const char *part,
@@ -793,6 +826,8 @@ keep_arrival(const char *part,
 {
     g_autofree char *from = g_strconcat(part, "/", base, NULL);
     g_autofree char *to = g_strconcat(whole, "/", base, NULL);
+    g_autofree char *parent = g_path_get_dirname(whole);
+    g_autofree char *grandparent = g_path_get_dirname(parent);
 
     if (!exists(from)) {
         return fail(error, AGENT_MIGRATE_ERROR_COPY, "%s did not arrive", base);
@@ -804,7 +839,9 @@ keep_arrival(const char *part,
     if (rename(from, to) < 0) {
         return pve_errno_error(error, "rename to", to);
     }
-    return agent_child_remove_tree(part, error) && sync_directory(whole, error);
+    return agent_child_remove_tree(part, error) &&
+           sync_directory(whole, error) && sync_directory(parent, error) &&
+           sync_directory(grandparent, error);
 }
 
 gboolean
@@ -817,7 +854,6 @@ agent_migrate_receive(guint32 ctid,
     g_autoptr(AgentPlace) place = NULL;
     g_autoptr(AgentPlace) again = NULL;
     g_autofree char *part = NULL;
-    g_autofree char *parent = NULL;
     g_autofree char *whole = NULL;
     g_autofree char *base = NULL;
     PVE_AUTOFD(lock) = -1;
@@ -832,10 +868,8 @@ agent_migrate_receive(guint32 ctid,
     part = transfer_dir(place->path, transfer, ".part");
     whole = transfer_dir(place->path, transfer, "");
     base = g_path_get_basename(place->path);
-    parent = g_path_get_dirname(part);
-    /* The container's own ids must be able to walk through this one. */
     if (!agent_child_remove_tree(part, error) ||
-        !pve_mkdir_parents(parent, 0755, error) ||
+        !make_folders(place->path, error) ||
         !pve_mkdir_parents(part, 0700, error) || !unpack(part, input, error)) {
         return FALSE;
     }

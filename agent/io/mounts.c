@@ -39,7 +39,7 @@ gboolean
 agent_mounts_unshare(GError **error)
 {
     if (unshare(CLONE_NEWNS) < 0 ||
-        mount("none", "/", NULL, MS_REC | MS_SLAVE, NULL) < 0) {
+        mount("none", "/", "none", MS_REC | MS_SLAVE, NULL) < 0) {
         return pve_errno_error(error, "create", "a mount namespace");
     }
     return TRUE;

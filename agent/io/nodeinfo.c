@@ -106,6 +106,7 @@ agent_place_find(const char *id, GError **error)
         if (volume == NULL) {
             return NULL;
         }
+        place->owner = volume->owner;
         place->path = g_strconcat(storage->path, "/", volume->relative, NULL);
     }
     return g_steal_pointer(&place);
@@ -148,6 +149,7 @@ agent_peer_argv(const char *node, const char *const *words, GError **error)
     g_ptr_array_add(argv, g_strdup("ConnectTimeout=10"));
     g_ptr_array_add(argv, g_strdup("-o"));
     g_ptr_array_add(argv, g_strdup("ServerAliveInterval=10"));
+    g_ptr_array_add(argv, g_strdup("--"));
     g_ptr_array_add(argv, g_strconcat("root@", address, NULL));
     g_ptr_array_add(argv, remote_command(words));
     g_ptr_array_add(argv, NULL);

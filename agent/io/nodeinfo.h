@@ -28,6 +28,7 @@ GPtrArray *agent_nodeinfo_members(GError **error);
 typedef struct {
     gboolean shared; /* every node sees the same */
     char *path;      /* NULL: not a path-based storage */
+    guint32 owner;   /* of path: the guest whose volume it is; 0: nobody's */
 } AgentPlace;
 
 void agent_place_free(AgentPlace *self);

@@ -41,17 +41,31 @@ agent_safe_open(int root, const char *path, int flags, mode_t mode)
                    RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
 }
 
+int
+agent_safe_open_regular(int root, const char *path, int flags)
+{
+    PVE_AUTOFD(place) = agent_safe_open(root, path, O_PATH, 0);
+    g_autofree char *self = g_strdup_printf("/proc/self/fd/%d", place);
+    struct stat st;
+
+    if (place < 0 || fstat(place, &st) < 0) {
+        return -1;
+    }
+    if (!S_ISREG(st.st_mode)) {
+        errno = EINVAL;
+        return -1;
+    }
+    return open(self, flags | O_CLOEXEC | O_NOCTTY);
+}
+
 char *
 agent_safe_read(int root, const char *path, gsize max, gsize *size)
 {
-    /* A FIFO or device there must not hold us up. */
-    PVE_AUTOFD(fd) =
-        agent_safe_open(root, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
+    PVE_AUTOFD(fd) = agent_safe_open_regular(root, path, O_RDONLY);
     g_autofree char *text = g_malloc0(max + 1);
-    struct stat st;
     gsize n = 0;
 
-    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+    if (fd < 0) {
         return NULL;
     }
     while (n < max) {
@@ -94,10 +108,11 @@ step(int parent, const char *name, uid_t uid, gid_t gid)
     if (fd >= 0 || errno != ENOENT) {
         return fd;
     }
-    if (mkdirat(parent, name, 0755) < 0 && errno != EEXIST) {
-        return -1;
-    }
-    if (fchownat(parent, name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0) {
+    if (mkdirat(parent, name, 0755) == 0) {
+        if (fchownat(parent, name, uid, gid, AT_SYMLINK_NOFOLLOW) < 0) {
+            return -1;
+        }
+    } else if (errno != EEXIST) {
         return -1;
     }
     return open_at(parent, name, flags, 0, resolve);

@@ -16,6 +16,9 @@
 /* Opens @path below @root as the container would see it: links are followed,
  * but stay inside. */
 int agent_safe_open(int root, const char *path, int flags, mode_t mode);
+/* The same for a regular file that is there. Anything else is not even opened:
+ * that alone sets off some devices, and a FIFO would hold us up. */
+int agent_safe_open_regular(int root, const char *path, int flags);
 /* Reads the start of a regular file, at most @max bytes. Returns: (owned)
  * NUL-terminated text, or NULL when there is none. */
 char *agent_safe_read(int root, const char *path, gsize max, gsize *size);

@@ -19,7 +19,6 @@ typedef struct {
 
 typedef struct {
     guint64 number;
-    gboolean is_released;
     gboolean has_all_guests; /* @guests replace what is shown */
     GArray *counts;          /* of Count */
     GPtrArray *guests;       /* of Guest */
@@ -204,25 +203,6 @@ cfs_announce_end_step(CfsAnnounce *self, CfsGuests *guests)
     return step->number;
 }
 
-static gboolean
-touches(const Step *step, const gboolean *blocked)
-{
-    for (guint i = 0; i < step->counts->len; i++) {
-        if (blocked[g_array_index(step->counts, Count, i).counter]) {
-            return TRUE;
-        }
-    }
-    return FALSE;
-}
-
-static void
-block(const Step *step, gboolean *blocked)
-{
-    for (guint i = 0; i < step->counts->len; i++) {
-        blocked[g_array_index(step->counts, Count, i).counter] = TRUE;
-    }
-}
-
 static void
 show(CfsAnnounce *self, Step *step)
 {
@@ -234,25 +214,15 @@ show(CfsAnnounce *self, Step *step)
     show_guests(self, step);
 }
 
-/* A later step of a counter waits for the earlier: it tells of both. */
 void
 cfs_announce_release(CfsAnnounce *self, guint64 number)
 {
-    g_autofree gboolean *blocked = g_new0(gboolean, self->n_counters);
-    GList *next;
+    Step *step;
 
-    for (GList *l = self->steps.head; l != NULL; l = next) {
-        Step *step = l->data;
-
-        next = l->next;
-        step->is_released |= step->number == number;
-        if (step->is_released && !touches(step, blocked)) {
-            show(self, step);
-            step_free(step);
-            g_queue_delete_link(&self->steps, l);
-        } else {
-            block(step, blocked);
-        }
+    while ((step = g_queue_peek_head(&self->steps)) != NULL &&
+           step->number <= number) {
+        show(self, step);
+        step_free(g_queue_pop_head(&self->steps));
     }
 }
 

@@ -3,8 +3,7 @@
  * A watcher that is told of a change goes and looks. Its look must not be
  * answered from a cache of the kernel that still has what was before, so the
  * counters and the guests of one change, a step, are shown only when the
- * caches have let go of it. Steps are independent of each other unless they
- * touch the same counter; the guest list counts as one.
+ * caches have let go of it and of all before.
  *
  * Owner   the views.
  * Thread  the loop.
@@ -32,7 +31,7 @@ void cfs_announce_all_guests(CfsAnnounce *self);
 /* Ends the step: guests are taken as they are in @guests now. Returns: its
  * number, or 0 when it touched nothing. */
 guint64 cfs_announce_end_step(CfsAnnounce *self, CfsGuests *guests);
-/* Watchers may be told of the step. */
+/* Watchers may be told of all steps up to this. */
 void cfs_announce_release(CfsAnnounce *self, guint64 step);
 
 /* What is shown. */

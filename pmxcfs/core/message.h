@@ -51,6 +51,9 @@ typedef struct {
     CfsEpoch epoch; /* all others */
 } CfsHeader;
 
+/* On the wire, of a NORMAL message. */
+#define CFS_NORMAL_HEADER_SIZE 24u
+
 typedef enum {
     CFS_PARSE_OK,
     CFS_PARSE_MALFORMED, /* too short for its type: the receiver leaves */

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#define N_FIELDS 5
+
 CfsOp *
 cfs_op_new(CfsOpKind kind, const char *path)
 {
@@ -85,6 +87,15 @@ static guint32
 string_size(const char *text)
 {
     return text != NULL ? (guint32)strlen(text) + 1 : 0;
+}
+
+guint
+cfs_op_size(const CfsOp *self)
+{
+    gsize data = self->data != NULL ? g_bytes_get_size(self->data) : 0;
+
+    return N_FIELDS * (guint)sizeof(guint32) + string_size(self->path) +
+           string_size(self->to) + (guint)sizeof(self->checksum) + (guint)data;
 }
 
 void

@@ -47,6 +47,8 @@ CfsOp *cfs_op_copy(const CfsOp *self);
 void cfs_op_free(CfsOp *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CfsOp, cfs_op_free)
 
+/* At least the bytes that cfs_op_encode() appends. */
+guint cfs_op_size(const CfsOp *self);
 /* Appends what follows the header of a normal message. */
 void cfs_op_encode(const CfsOp *self, GByteArray *out);
 /* Reads all that is left in @reader. Returns: (owned) the operation, or NULL

@@ -177,7 +177,8 @@ cfs_replica_send_op(CfsReplica *self, const CfsOp *op, guint64 id)
                         .protocol = CFS_PROTOCOL_DATABASE,
                         .time = self->event->time_s,
                         .count = ++self->count};
-    GByteArray *out = g_byte_array_new();
+    GByteArray *out =
+        g_byte_array_sized_new(CFS_NORMAL_HEADER_SIZE + cfs_op_size(op));
     g_autoptr(GBytes) message = NULL;
 
     if (id != 0) {

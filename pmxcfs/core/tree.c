@@ -13,8 +13,6 @@ typedef struct {
     guint64 inode;
     CfsEntry *entry;
     GHashTable *children; /* name -> Node, borrowed; NULL for a file */
-    gboolean has_digest;
-    guint8 digest[CFS_DIGEST_SIZE];
 } Node;
 
 struct CfsTree {
@@ -116,7 +114,6 @@ node_set_entry(CfsTree *self, Node *node, CfsEntry *entry)
     self->total_bytes -= node->entry->size;
     cfs_entry_unref(node->entry);
     node->entry = entry;
-    node->has_digest = FALSE;
     if (node == self->root) {
         return;
     }
@@ -960,30 +957,51 @@ cfs_tree_is_empty(CfsTree *self, guint64 directory)
     return node == NULL || !node_is_full_directory(node);
 }
 
+/* The bytes of the path of @inode with a NUL at its end, or 0: it cannot be
+ * reached from the root. */
+static gsize
+path_size(CfsTree *self, guint64 inode)
+{
+    guint depth = 0;
+    gsize size = 0;
+
+    while (inode != CFS_ROOT_INODE) {
+        const Node *node = node_get(self, inode);
+
+        /* Parents can form a ring that the root does not reach. */
+        if (node == NULL || depth++ > g_hash_table_size(self->nodes)) {
+            return 0;
+        }
+        size += strlen(node->entry->name) + 1;
+        inode = node->entry->parent;
+    }
+    return MAX(size, 1);
+}
+
 char *
 cfs_tree_path(CfsTree *self, guint64 inode)
 {
-    g_autoptr(GPtrArray) names = g_ptr_array_new();
-    GString *path;
+    gsize size = path_size(self, inode);
+    char *path, *at;
 
+    if (size == 0) {
+        return NULL;
+    }
+    path = g_malloc(size);
+    at = path + size - 1;
+    *at = '\0';
     while (inode != CFS_ROOT_INODE) {
-        Node *node = node_get(self, inode);
+        const CfsEntry *entry = node_get(self, inode)->entry;
+        gsize length = strlen(entry->name);
 
-        /* Parents can form a ring that the root does not reach. */
-        if (node == NULL || names->len > g_hash_table_size(self->nodes)) {
-            return NULL;
+        at -= length;
+        memcpy(at, entry->name, length);
+        if (at > path) {
+            *--at = '/';
         }
-        g_ptr_array_add(names, node->entry->name);
-        inode = node->entry->parent;
+        inode = entry->parent;
     }
-    path = g_string_new(NULL);
-    for (guint i = names->len; i > 0; i--) {
-        g_string_append(path, g_ptr_array_index(names, i - 1));
-        if (i > 1) {
-            g_string_append_c(path, '/');
-        }
-    }
-    return g_string_free(path, FALSE);
+    return path;
 }
 
 GPtrArray *
@@ -1012,16 +1030,6 @@ cfs_tree_guests(CfsTree *self)
 
 /* --- digests ------------------------------------------------------------ */
 
-static const guint8 *
-node_digest(Node *node)
-{
-    if (!node->has_digest) {
-        cfs_entry_digest(node->entry, node->digest);
-        node->has_digest = TRUE;
-    }
-    return node->digest;
-}
-
 GBytes *
 cfs_tree_index(CfsTree *self)
 {
@@ -1038,11 +1046,12 @@ cfs_tree_index(CfsTree *self)
     pve_write_u32(out, entries->len);
     pve_write_u32(out, size);
     for (guint i = 0; i < entries->len; i++) {
-        const CfsEntry *entry = g_ptr_array_index(entries, i);
+        CfsEntry *entry = g_ptr_array_index(entries, i);
+        guint8 digest[CFS_DIGEST_SIZE];
 
+        cfs_entry_digest(entry, digest);
         pve_write_u64(out, entry->inode);
-        pve_write_bytes(out, node_digest(node_get(self, entry->inode)),
-                        CFS_DIGEST_SIZE);
+        pve_write_bytes(out, digest, sizeof(digest));
     }
     return g_byte_array_free_to_bytes(out);
 }

@@ -41,6 +41,7 @@ void cfs_views_set_holding(CfsViews *self, gboolean is_holding, CfsTree *tree);
 /* Ends what one operation or reload changed, now that @tree has it. Returns:
  * the step to release when the kernel's caches have let go; 0: none. */
 guint64 cfs_views_end_step(CfsViews *self, CfsTree *tree);
+/* With all steps before it. */
 void cfs_views_release(CfsViews *self, guint64 step);
 void cfs_views_set_quorate(CfsViews *self, gboolean quorate);
 /* From cmap. @nodes: of CfsNode; copied. */

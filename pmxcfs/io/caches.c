@@ -27,18 +27,18 @@
 typedef struct {
     guint64 step;
     gboolean is_own; /* a request of this node made it */
-    guint n_pending;
+    guint64 serial;  /* the last message before its end */
     gint64 since_us;
 } Hold;
 
-/* A message that was not reported yet. */
+/* A message. */
 typedef struct {
     guint64 serial;
     guint64 inode; /* what may not be kept meanwhile */
     gboolean is_all;
+    gboolean is_done;
     guint64 lane;
     GBytes *message;
-    Hold *hold; /* NULL: nobody waits */
 } Pending;
 
 typedef struct {
@@ -55,38 +55,46 @@ struct CfsCaches {
     CfsNotifier *notifier;
 
     guint64 last_serial;
-    GHashTable *pending; /* serial -> Pending */
+    GHashTable *pending; /* serial -> Pending, those not reported */
+    GQueue in_order;     /* of Pending, owned: from the oldest of them on */
     GHashTable *busy;    /* inode -> guint: messages about it */
     guint n_all;         /* messages about everything */
     gboolean has_epoch;  /* the kernel knows CFS_NOTIFIER_INC_EPOCH */
     guint64 probe;       /* the message that finds out */
 
     GHashTable *missing; /* set of Missing */
-    GQueue holds;        /* of Hold, oldest first; not those given up */
+    GQueue holds;        /* of Hold, oldest first */
     guint tick;
-    Hold *hold; /* of the step at work */
 };
 
 /* Waiting watchers -------------------------------------------------------- */
 
+/* The oldest. */
 static void
-settle(CfsCaches *self, Hold *hold)
+settle(CfsCaches *self)
 {
-    guint64 step = hold->step;
+    g_autofree Hold *hold = g_queue_pop_head(&self->holds);
 
-    hold->step = 0;
-    if (step != 0) {
-        (void)g_queue_remove(&self->holds, hold);
-        self->settled(self->data, step);
-    }
+    self->settled(self->data, hold->step);
+}
+
+/* TRUE: all messages up to @serial were reported. */
+static gboolean
+is_done(CfsCaches *self, guint64 serial)
+{
+    const Pending *oldest = g_queue_peek_head(&self->in_order);
+
+    return oldest == NULL || oldest->serial > serial;
 }
 
 static void
-unhold(CfsCaches *self, Hold *hold)
+settle_done(CfsCaches *self)
 {
-    if (--hold->n_pending == 0) {
-        settle(self, hold);
-        g_free(hold);
+    const Hold *hold;
+
+    while ((hold = g_queue_peek_head(&self->holds)) != NULL &&
+           is_done(self, hold->serial)) {
+        settle(self);
     }
 }
 
@@ -95,11 +103,11 @@ on_tick(gpointer data)
 {
     CfsCaches *self = data;
     gint64 now = g_get_monotonic_time();
-    Hold *hold;
+    const Hold *hold;
 
     while ((hold = g_queue_peek_head(&self->holds)) != NULL &&
            now - hold->since_us > SETTLE_US) {
-        settle(self, hold);
+        settle(self);
     }
     if (self->holds.length > 0) {
         return G_SOURCE_CONTINUE;
@@ -108,33 +116,25 @@ on_tick(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
-/* What is sent until end_step() must be done before @step is settled. */
+/* All messages of @step were sent. What is older must be gone as well:
+ * watchers may look anywhere. */
 static void
-begin_step(CfsCaches *self, guint64 step, gboolean is_own)
+end_step(CfsCaches *self, guint64 step, gboolean is_own)
 {
-    g_assert(self->hold == NULL);
+    Hold *hold;
+
     if (step == 0) {
         return;
     }
-    self->hold = g_new0(Hold, 1);
-    self->hold->step = step;
-    self->hold->is_own = is_own;
-    self->hold->n_pending = 1;
-    self->hold->since_us = g_get_monotonic_time();
-    g_queue_push_tail(&self->holds, self->hold);
-    if (self->tick == 0) {
+    hold = g_new0(Hold, 1);
+    hold->step = step;
+    hold->is_own = is_own;
+    hold->serial = self->last_serial;
+    hold->since_us = g_get_monotonic_time();
+    g_queue_push_tail(&self->holds, hold);
+    settle_done(self);
+    if (self->tick == 0 && self->holds.length > 0) {
         self->tick = g_timeout_add_seconds(TICK_S, on_tick, self);
-    }
-}
-
-static void
-end_step(CfsCaches *self)
-{
-    Hold *hold = self->hold;
-
-    self->hold = NULL;
-    if (hold != NULL) {
-        unhold(self, hold);
     }
 }
 
@@ -191,10 +191,7 @@ send_message(CfsCaches *self, Pending *pending, int code, GByteArray *body)
     (void)g_byte_array_prepend(body, (const guint8 *)&header, sizeof(header));
     pending->serial = ++self->last_serial;
     pending->message = g_byte_array_free_to_bytes(body);
-    pending->hold = self->hold;
-    if (self->hold != NULL) {
-        self->hold->n_pending++;
-    }
+    g_queue_push_tail(&self->in_order, pending);
     g_hash_table_insert(self->pending, &pending->serial, pending);
     count_busy(self, pending, 1);
     if (is_running(self)) {
@@ -259,38 +256,32 @@ on_done(gpointer data, guint64 serial, int verdict)
     } else if (verdict != 0 && verdict != ENOENT && verdict != ENOTDIR) {
         g_debug("the kernel did not let go: %s", g_strerror(verdict));
     }
-    (void)g_hash_table_steal(self->pending, &serial);
+    (void)g_hash_table_remove(self->pending, &serial);
     count_busy(self, pending, -1);
-    if (pending->hold != NULL) {
-        unhold(self, pending->hold);
+    pending->is_done = TRUE;
+    while ((pending = g_queue_peek_head(&self->in_order)) != NULL &&
+           pending->is_done) {
+        pending_free(g_queue_pop_head(&self->in_order));
     }
-    pending_free(pending);
-}
-
-static int
-compare_serials(gconstpointer a, gconstpointer b)
-{
-    const Pending *x = a, *y = b;
-
-    return x->serial < y->serial ? -1 : x->serial > y->serial;
+    settle_done(self);
 }
 
 static void
 on_running(gpointer data, gboolean runs)
 {
     CfsCaches *self = data;
-    g_autoptr(GList) all = NULL;
 
     /* The first starts before cfs_notifier_new() returns. */
     if (!runs || self->notifier == NULL) {
         return;
     }
-    all = g_list_sort(g_hash_table_get_values(self->pending), compare_serials);
-    for (GList *l = all; l != NULL; l = l->next) {
+    for (GList *l = self->in_order.head; l != NULL; l = l->next) {
         const Pending *pending = l->data;
 
-        cfs_notifier_send(self->notifier, pending->serial, pending->lane,
-                          pending->message);
+        if (!pending->is_done) {
+            cfs_notifier_send(self->notifier, pending->serial, pending->lane,
+                              pending->message);
+        }
     }
     g_message("the kernel caches again");
 }
@@ -485,41 +476,47 @@ let_go_of_place(CfsCaches *self, const CfsEntry *entry, gboolean was_kept)
     let_go_of_listing(self, entry->parent);
 }
 
+/* @keep_names: the kernel moves the directory itself. To make it let go of a
+ * name would cut off whoever works below. */
 static void
-let_go_of_places(CfsCaches *self, const CfsChange *change, CfsInode *record)
+let_go_of_places(CfsCaches *self,
+                 const CfsChange *change,
+                 CfsInode *record,
+                 gboolean keep_names)
 {
-    gboolean was_kept = record != NULL && record->held.has_name;
+    gboolean drops = record != NULL && record->held.has_name && !keep_names;
 
     /* One that the kernel was asked to rename may be kept by its new name. */
     if (change->before != NULL) {
-        let_go_of_place(self, change->before, was_kept);
+        let_go_of_place(self, change->before, drops);
     }
     if (change->after != NULL) {
-        let_go_of_place(self, change->after, was_kept);
+        let_go_of_place(self, change->after, drops);
     }
-    if (record != NULL) {
+    if (record != NULL && !keep_names) {
         record->held.has_name = FALSE;
         record->held.was_named = FALSE;
     }
 }
 
+/* Also what the kernel asked for itself: whoever asked is not always the first
+ * to run when the answer is there. */
 static void
 on_change(CfsCaches *self, const CfsChange *change, gboolean is_known)
 {
     const CfsEntry *entry =
         change->before != NULL ? change->before : change->after;
     CfsInode *record = cfs_inodes_find(self->inodes, entry->inode);
-    gboolean is_file = !cfs_entry_is_directory(entry);
-    gboolean has_new_content = is_file && change->before != NULL &&
+    gboolean is_directory = cfs_entry_is_directory(entry);
+    gboolean has_new_content = !is_directory && change->before != NULL &&
                                change->after != NULL &&
                                (change->before->data != change->after->data ||
                                 change->before->size != change->after->size);
 
-    if (is_moved(change) && !is_known) {
-        let_go_of_places(self, change, record);
+    if (is_moved(change)) {
+        let_go_of_places(self, change, record, is_known && is_directory);
     }
-    if (record != NULL &&
-        (!is_known || (has_new_content && record->held.has_content))) {
+    if (record != NULL) {
         let_go_of_inode(self, record, has_new_content);
     }
 }
@@ -530,13 +527,10 @@ cfs_caches_on_changes(CfsCaches *self,
                       gboolean is_known,
                       guint64 step)
 {
-    begin_step(self, step, is_known);
     for (guint i = 0; i < changes->len; i++) {
-        /* Whoever waits for the step can be faster than the one who asked for
-         * the change: then the kernel does not know yet. */
-        on_change(self, changes->pdata[i], is_known && step == 0);
+        on_change(self, changes->pdata[i], is_known);
     }
-    end_step(self);
+    end_step(self, step, is_known);
 }
 
 static void
@@ -555,13 +549,12 @@ let_go_of_all(gpointer data, CfsInode *record)
 void
 cfs_caches_on_reloaded(CfsCaches *self, guint64 step)
 {
-    begin_step(self, step, FALSE);
     if (self->has_epoch) {
         drop_all_names(self);
     }
     drop_all_missing(self, !self->has_epoch);
     cfs_inodes_foreach(self->inodes, let_go_of_all, self);
-    end_step(self);
+    end_step(self, step, FALSE);
 }
 
 guint64
@@ -616,8 +609,7 @@ cfs_caches_new(CfsInodes *inodes,
     self->number = number;
     self->settled = settled;
     self->data = data;
-    self->pending =
-        g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, pending_free);
+    self->pending = g_hash_table_new(g_int64_hash, g_int64_equal);
     self->busy =
         g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
     self->missing =
@@ -644,24 +636,6 @@ cfs_caches_stop(CfsCaches *self)
     g_clear_pointer(&self->notifier, cfs_notifier_free);
 }
 
-/* Those that messages hold go with the last of them. */
-static void
-free_pending(CfsCaches *self)
-{
-    GHashTableIter iter;
-    gpointer value;
-
-    g_hash_table_iter_init(&iter, self->pending);
-    while (g_hash_table_iter_next(&iter, NULL, &value)) {
-        const Pending *pending = value;
-
-        if (pending->hold != NULL && --pending->hold->n_pending == 0) {
-            g_free(pending->hold);
-        }
-    }
-    g_hash_table_unref(self->pending);
-}
-
 void
 cfs_caches_free(CfsCaches *self)
 {
@@ -669,8 +643,9 @@ cfs_caches_free(CfsCaches *self)
         return;
     }
     cfs_caches_stop(self);
-    g_queue_clear(&self->holds);
-    free_pending(self);
+    g_queue_clear_full(&self->holds, g_free);
+    g_hash_table_unref(self->pending);
+    g_queue_clear_full(&self->in_order, pending_free);
     g_hash_table_unref(self->busy);
     g_hash_table_unref(self->missing);
     g_free(self);

@@ -9,12 +9,10 @@
  *   - what was told first may be taken back before it has arrived, and that is
  *     lost: only what is told again may be kept;
  *   - what is being taken back may not be kept, nor anything while there is no
- *     notifier;
- *   - a change that the kernel asked for itself and got its answer to is known
- *     to it: it takes care of names and attributes.
+ *     notifier.
  *
- * Watchers are told of a change, a step of announce.h, when all that it made
- * the kernel let go of is gone.
+ * Watchers are told of a change, a step of announce.h, when all that it and the
+ * changes before it made the kernel let go of is gone.
  *
  * Owner   the mount.
  * Units   seconds of the kernel's timeouts.

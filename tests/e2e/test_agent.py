@@ -245,6 +245,9 @@ def test_moved_there_and_back(cluster, template):
     assert n2.read(in_tree(n2, 210, "data")) == "from-n1\n"
     assert n2.output("stat", "-c", "%u:%g",
                      in_tree(n2, 210, "data")).strip() == "12:34"
+    # Users of the host must not reach the set-user-id files of its root.
+    assert n2.output("stat", "-c", "%a",
+                     "/var/lib/vz/images/210").strip() == "740"
     for path in ("/var/lib/vz/images/210", "/var/lib/lxc/210",
                  hold_path(n1, 210)):
         wait_for(lambda path=path: not n1.ok("test", "-e", path), 10,
@@ -309,6 +312,54 @@ def test_other_volumes_are_no_migration(cluster, template):
     wait_stops(n1, 215, 90)
     assert n1.ok("test", "-e", in_tree(n1, 215, "bin"))
     assert not runs(n2, 215)
+
+
+def test_volume_of_another_container_is_refused(cluster, template):
+    """It would be copied, and then deleted where it belongs."""
+    n1, n2, _ = cluster.nodes
+    other = SUBVOL.format(231)
+    n1.run("mkdir", "-p", f"/var/lib/vz/images/231/{other}")
+    n1.write(f"/var/lib/vz/images/231/{other}/data", "precious\n")
+    make(n1, 230, template, "state: started",
+         f"mp0: local:231/{other},mp=/mnt")
+    wait_runs(n1, 230)
+    n1.run("mv", conf_path(n1, 230), conf_path(n2, 230))
+    wait_says(n2, 230, "is not one of container 230")
+    assert runs(n1, 230)
+    assert n1.ok("test", "-e", f"/var/lib/vz/images/231/{other}/data")
+
+
+def test_cleaning_up_spares_what_is_mounted(cluster, template):
+    """Somebody's file system at the old node's rootfs is not the container's."""
+    n1, n2, _ = cluster.nodes
+    make(n1, 232, template)
+    wait_held(n1, 232)
+    n1.run("mkdir", "-p", "/var/lib/vz/keep")
+    n1.write("/var/lib/vz/keep/data", "precious\n")
+    n1.run("mkdir", "-p", "/var/lib/lxc/232/rootfs")
+    n1.run("mount", "--bind", "/var/lib/vz/keep", "/var/lib/lxc/232/rootfs")
+    n1.run("mv", conf_path(n1, 232), conf_path(n2, 232))
+    wait_for(lambda: not n1.ok("test", "-e", "/var/lib/vz/images/232"), 40,
+             why(n1, 232))
+    wait_for(lambda: not n1.ok("test", "-e", "/var/lib/lxc/232/departed"), 20,
+             why(n1, 232))
+    assert n1.read("/var/lib/vz/keep/data") == "precious\n"
+    n1.run("umount", "/var/lib/lxc/232/rootfs")
+    n1.run("rm", "-r", "/var/lib/vz/keep")
+
+
+def test_bad_addition_leaves_the_container_as_it_is(cluster, template):
+    """A volume that cannot be made is no reason to give the container up."""
+    n1, _, n3 = cluster.nodes
+    make(n1, 233, template)
+    wait_held(n1, 233)
+    append(n3, conf_path(n1, 233), "mp0: nosuch:4,mp=/x")
+    wait_says(n1, 233, "nosuch")
+    assert n1.ok("test", "-e", conf_path(n1, 233))
+    assert n1.ok("test", "-e", hold_path(n1, 233))
+    assert "lock" not in n1.read(conf_path(n1, 233))
+    n3.run("sed", "-i", "s/^mp0:.*/state: started/", conf_path(n1, 233))
+    wait_runs(n1, 233)
 
 
 def test_unreachable_receiver_keeps_it_running(cluster, template):

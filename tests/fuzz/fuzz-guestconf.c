@@ -56,6 +56,13 @@ ask(AgentGuestConf *conf)
     const char *reason = NULL;
     guint32 uid, gid;
 
+    g_assert_nonnull(keys);
+    g_assert_nonnull(name);
+    (void)uids;
+    (void)gids;
+    (void)mounts;
+    (void)nets;
+    (void)snapshot;
     agent_guestconf_root_ids(conf, &uid, &gid);
     (void)agent_guestconf_is_unprivileged(conf);
     (void)agent_guestconf_wants_running(conf);
@@ -75,6 +82,7 @@ check_kept(const char *text, gsize size, const char *written)
         agent_guestconf_parse(100, text, size, diagnostics);
     static const char said[] = "vm 100 - unable to parse config: ";
 
+    g_assert_nonnull(conf);
     for (guint i = 0; i < diagnostics->len; i++) {
         const char *line = diagnostics->pdata[i];
 

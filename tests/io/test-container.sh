@@ -195,6 +195,18 @@ does 'start again' 255 "$pct" start $a
 says 'is refused' "CT $a already running"
 does 'exec gives the exit status' 7 "$pct" exec $a -- sh -c 'id; hostname; exit 7'
 says "the host name is the container's" 'web.x'
+if [ -n "$PCT_WRAPPER" ]; then
+    # For tests/valgrind.sh: memcheck does not know open_tree(2) and
+    # pidfd_send_signal(2), so what mounts or stops cannot run under it.
+    for words in list "config $a" "status $a" "start $a" "unlock $a" \
+        "destroy $a" "destroy 99" "create $a nothing"; do
+        # shellcheck disable=SC2086  # words
+        $PCT_WRAPPER "$pct" $words
+    done
+    does 'destroy' 0 "$pct" destroy $a --force
+    echo "1..$count"
+    exit
+fi
 [ "$(ip -o link show veth${a}i0 | grep -c 'master br0')" = 1 ]
 ok $? 'its interface is in the bridge'
 grep -qsx $((64 << 20)) $(groups_of $a |
@@ -325,7 +337,7 @@ does 'unlock of none' 2 "$pct" unlock $b
 does 'create' 0 "$pct" create $b $tiny --rootfs local:0
 (
     cd "/var/lib/vz/images/$b/subvol-$b-disk-0.subvol" &&
-        for _ in {1..1500}; do mkdir d && cd -P d || exit; done
+        perl -e 'for (1 .. 1500) { mkdir "d" and chdir "d" or die }'
 )
 does 'destroy of a deep tree' 0 "$pct" destroy $b
 [ ! -e /var/lib/vz/images/$b ]

@@ -5,6 +5,7 @@ namespace of its own. Speaks TAP.
 """
 
 import contextlib
+import errno
 import os
 import random
 import shutil
@@ -68,6 +69,12 @@ def fill():
         (PVE / directory).mkdir(parents=True, exist_ok=True)
     (PVE / "nodes/n1/lxc/100.conf").write_text("arch: amd64\n")
     (PVE / "kept").write_text("kept\n")
+
+
+def rows_schema():
+    with contextlib.closing(sqlite3.connect(f"file:{DATABASE}?mode=ro",
+                                            uri=True)) as db:
+        return db.execute("SELECT sql FROM sqlite_master").fetchone()[0]
 
 
 def inode_of(name):
@@ -243,7 +250,7 @@ def the_log_is_removed_under_the_daemon():
         daemon.start("-l")
         assert (PVE / f"before-{name}").read_text() == "b\n"
         assert (PVE / f"after-{name}").read_text() == "a\n"
-    assert "written anew" in LOG.read_text() or "anew" in LOG.read_text()
+    assert "anew, nothing was lost" in LOG.read_text()
 
 
 @test
@@ -334,6 +341,47 @@ def the_tool_leaves_a_live_database_alone():
 
 
 @test
+def digests_are_those_of_the_reference():
+    """The second vector of spec/filesystem.md 3."""
+    path = Path("/run/vector.db")
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute(rows_schema())
+        db.execute("INSERT INTO tree VALUES "
+                   "(0, 0, 3, 0, 1234, 8, '__version__', NULL)")
+        db.execute("INSERT INTO tree VALUES "
+                   "(2, 0, 3, 0, 1234, 8, 'f', x'68656c6c6f')")
+        db.commit()
+    lines = dict(line.split() for line in
+                 tool("digest", "-d", path).splitlines())
+    assert lines["index"] == ("af83bd670d1b68760551a7cda725b723c7ae5d6cd494a4b8"
+                              "d6f16b67dc83db6a"), lines
+    assert lines["checksum"] == ("323056c208f8899b23198aacd4fc689857c7854538bf1"
+                                 "e4a1c4908a00dd4bca2"), lines
+    # What is dumped makes the same database.
+    copy = Path("/run/vector-copy.db")
+    with contextlib.closing(sqlite3.connect(copy)) as db:
+        db.executescript(tool("dump", "-d", path))
+    tool("diff", path, copy)
+    assert rows(path) == rows(copy)
+
+
+@test
+def a_database_made_of_a_folder():
+    folder, path = Path("/run/folder"), Path("/run/folder.db")
+    (folder / "left-out").mkdir(parents=True)
+    (folder / "b").write_text("b\n")
+    (folder / "a").write_text("")
+    assert "version 4, 2 entries, 2 bytes" in tool("create", "-d", path, folder)
+    got = [(i, p, v, w, k, n, d) for i, p, v, w, _, k, n, d in rows(path)]
+    assert got == [(0, 0, 4, 0, 8, "__version__", None),
+                   (2, 0, 2, 0, 8, "a", None),
+                   (3, 0, 4, 0, 8, "b", b"b\n")], got
+    tool("create", "-d", path, folder, status=2)
+    tool("check", "-d", "/run/nothing.db", status=2)
+    tool("frobnicate", status=255)
+
+
+@test
 def a_backup_is_restored():
     daemon.stop()
     tool("restore", "/run/copy.db")
@@ -344,6 +392,48 @@ def a_backup_is_restored():
     daemon.start("-l")
     assert (PVE / "seen").read_text() == "again\n"
     assert not (PVE / "unseen").exists()
+
+
+@test
+def a_start_on_a_full_disk():
+    """Reads work; writes do as soon as there is room, without a restart."""
+    (PVE / "on-full-disk").write_text("x\n")
+    daemon.stop()
+    forget_aside()
+    used = sum(p.stat().st_size for p in STATE.iterdir())
+    resize(f"{(used // 4096 + 16) * 4096}")
+    try:
+        filler = os.open(STATE / "filler", os.O_WRONLY | os.O_CREAT)
+        with contextlib.suppress(OSError):
+            while True:
+                os.write(filler, bytes(4096))
+        os.close(filler)
+        daemon.start("-l")
+        assert (PVE / "on-full-disk").read_text() == "x\n"
+        wait_for(lambda: error_of_write("refused") == errno.ENOSPC, "ENOSPC")
+        resize("64m")
+        wait_for(lambda: error_of_write("accepted") == 0, "recovery")
+        sync(PVE / "accepted")
+        daemon.kill()
+        daemon.start("-l")
+        assert (PVE / "on-full-disk").read_text() == "x\n"
+        assert (PVE / "accepted").read_text() == "y\n"
+    finally:
+        resize("1g")
+        (STATE / "filler").unlink()
+
+
+def resize(size):
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(STATE)],
+                   check=True)
+
+
+def error_of_write(name):
+    try:
+        (PVE / name).write_text("y\n")
+    except OSError as error:
+        return error.errno
+    return 0
 
 
 # kill -9 ----------------------------------------------------------------

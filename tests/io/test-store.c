@@ -486,7 +486,7 @@ test_full(Fixture *f, gconstpointer unused)
     g_autofree char *text = g_strnfill(CFS_MAX_FILE_BYTES, 'x');
 
     if (geteuid() != 0 || unshare(CLONE_NEWNS) < 0 ||
-        mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        mount("none", "/", "none", MS_REC | MS_PRIVATE, NULL) < 0 ||
         mount("tmpfs", f->folder, "tmpfs", 0, "size=512k") < 0) {
         g_test_skip("needs root for a small disk");
         return;
