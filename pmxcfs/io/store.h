@@ -82,7 +82,8 @@ void cfs_store_flush(CfsStore *self,
                      guint64 id);
 
 /* Writes what is pending (for some seconds, if it must), checkpoints, closes.
- * Flushes under way are not answered. FALSE when rows were lost. */
+ * Flushes under way are not answered. FALSE when rows were lost, or when the
+ * disk hangs: then the thread is left behind with what it uses. */
 gboolean cfs_store_close(CfsStore *self);
 
 #endif
