@@ -66,19 +66,14 @@ number_of(int fd)
     return pread(fd, text, 10, 0) == 10 ? atol(text) : -1;
 }
 
-/* -1: it is not there. The kernel looks a name up twice when the file was
- * replaced meanwhile; on a busy machine it may be replaced twice as well. */
+/* -1: it is not there. */
 static long
 number_in(const char *path, int flags)
 {
-    long number = -1;
-    int fd;
+    int fd = open(path, flags);
+    long number = fd >= 0 ? number_of(fd) : -1;
 
-    do {
-        fd = open(path, flags);
-    } while (fd < 0 && errno == ESTALE);
     if (fd >= 0) {
-        number = number_of(fd);
         (void)close(fd);
     }
     return number;
