@@ -58,13 +58,12 @@ ask(AgentGuestConf *conf)
 
     g_assert_nonnull(keys);
     g_assert_nonnull(name);
-    (void)uids;
-    (void)gids;
-    (void)mounts;
-    (void)nets;
-    (void)snapshot;
+    g_assert_true(uids == NULL || agent_guestconf_is_unprivileged(conf));
+    g_assert_true(gids == NULL || agent_guestconf_is_unprivileged(conf));
+    g_assert_true(mounts == NULL || mounts->len <= 257);
+    g_assert_true(nets == NULL || nets->len <= 32);
+    g_assert_true(snapshot == NULL || !agent_guestconf_has_pending(snapshot));
     agent_guestconf_root_ids(conf, &uid, &gid);
-    (void)agent_guestconf_is_unprivileged(conf);
     (void)agent_guestconf_wants_running(conf);
     g_assert_cmpint(agent_guestconf_is_broken(conf, &reason), ==,
                     reason != NULL);

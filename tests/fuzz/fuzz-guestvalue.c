@@ -82,6 +82,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     *value = '\0';
     value += strlen(": ");
     list = agent_list_split(value);
+    g_assert_cmpuint(g_strv_length(list), <=, size);
     check_option(key, value);
     if (strcmp(key, "rootfs") == 0 ||
         agent_guestopt_index(key, "mp", 256) >= 0) {
