@@ -50,6 +50,7 @@ typedef struct {
     int parent; /* -1: nobody waits for us */
     GMainLoop *loop;
     gboolean has_failed;
+    gboolean is_store_lost; /* its thread may still be in there */
 
     CfsStore *store;
     CfsReplica *replica;
@@ -281,12 +282,19 @@ on_trace(gpointer data, GLogLevelFlags level, const char *text)
     g_log("dcdb", level, "%s", text);
 }
 
-static GPtrArray *
-on_snapshot(gpointer data)
+/* What the daemon itself has to say to all. */
+static void
+log_to_cluster(Daemon *self, int priority, const char *text)
 {
-    Daemon *self = data;
+    const CfsClogEntry entry = {.time = (guint32)time(NULL),
+                                .pid = (guint32)getpid(),
+                                .priority = (guint8)priority,
+                                .user = "root",
+                                .tag = "cluster",
+                                .message = text};
 
-    return cfs_tree_entries(cfs_replica_tree(self->replica));
+    g_bytes_unref(
+        cfs_clog_add(cfs_views_clog(cfs_replica_views(self->replica)), &entry));
 }
 
 /* corosync.conf ----------------------------------------------------------- */
@@ -297,6 +305,12 @@ is_being_written(gpointer data, guint64 inode)
     Daemon *self = data;
 
     return self->fuse != NULL && cfs_fuse_is_being_written(self->fuse, inode);
+}
+
+static void
+on_refused(gpointer data, const char *text)
+{
+    log_to_cluster(data, LOG_WARNING, text);
 }
 
 static void
@@ -327,29 +341,26 @@ choose_mode(Daemon *self)
     const CfsEffectsWatcher watcher = {.on_changed = on_tree_changed,
                                        .on_reloaded = on_tree_reloaded,
                                        .data = self};
+    const CfsCorosyncConfHandler handler = {.is_being_written =
+                                                is_being_written,
+                                            .on_refused = on_refused,
+                                            .data = self};
 
     self->is_cluster = !self->options.is_local &&
                        cfs_tree_lookup(tree, CFS_COROSYNC_CONF) != NULL;
     if (self->is_cluster) {
-        self->corosync_conf =
-            cfs_corosync_conf_new(self->node_name, is_being_written, self);
+        self->corosync_conf = cfs_corosync_conf_new(self->node_name, &handler);
         cfs_corosync_conf_start(self->corosync_conf, tree);
     }
     cfs_effects_set_watcher(self->effects, &watcher);
 }
 
-/* Its first entry, as uid 1. */
-static void
-start_clusterlog(CfsViews *views)
+static GPtrArray *
+on_snapshot(gpointer data)
 {
-    const CfsClogEntry entry = {.time = (guint32)time(NULL),
-                                .pid = (guint32)getpid(),
-                                .priority = LOG_INFO,
-                                .user = "root",
-                                .tag = "cluster",
-                                .message = "starting cluster log"};
+    Daemon *self = data;
 
-    g_bytes_unref(cfs_clog_add(cfs_views_clog(views), &entry));
+    return cfs_tree_entries(cfs_replica_tree(self->replica));
 }
 
 static gboolean
@@ -368,7 +379,7 @@ open_database(Daemon *self, GError **error)
     self->replica = cfs_replica_new(
         tree, cfs_views_new(self->node_name, (guint32)time(NULL)));
     cfs_replica_set_trace(self->replica, on_trace, NULL);
-    start_clusterlog(cfs_replica_views(self->replica));
+    log_to_cluster(self, LOG_INFO, "starting cluster log");
     self->lock_timers = cfs_lock_timers_new(self->replica);
     self->effects = cfs_effects_new(self->replica);
     cfs_effects_set_store(self->effects, self->store);
@@ -582,6 +593,7 @@ stop(Daemon *self)
     g_clear_pointer(&self->quorum, cfs_quorum_free);
     if (self->store != NULL && !cfs_store_close(self->store)) {
         self->has_failed = TRUE;
+        self->is_store_lost = TRUE;
     }
     g_clear_pointer(&self->lock_timers, cfs_lock_timers_free);
     g_clear_pointer(&self->fuse, cfs_fuse_free);
@@ -635,6 +647,9 @@ main(int argc, char **argv)
     }
     g_message("exit proxmox configuration filesystem (%d)",
               self.has_failed ? -1 : 0);
+    if (self.is_store_lost) {
+        _exit(EXIT_FAILED); /* at once: nothing may be torn down under it */
+    }
     g_free(self.node_name);
     pve_autofd_clear(&self.lock);
     return self.has_failed ? EXIT_FAILED : EXIT_SUCCESS;

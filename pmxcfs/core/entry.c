@@ -128,12 +128,16 @@ finish(GChecksum *sum, guint8 out[CFS_DIGEST_SIZE])
 }
 
 void
-cfs_entry_digest(const CfsEntry *self, guint8 out[CFS_DIGEST_SIZE])
+cfs_entry_digest(CfsEntry *self, guint8 out[CFS_DIGEST_SIZE])
 {
-    g_autoptr(GChecksum) sum = g_checksum_new(G_CHECKSUM_SHA256);
+    if (!self->has_digest) {
+        g_autoptr(GChecksum) sum = g_checksum_new(G_CHECKSUM_SHA256);
 
-    update_record(self, sum);
-    finish(sum, out);
+        update_record(self, sum);
+        finish(sum, self->digest);
+        self->has_digest = TRUE;
+    }
+    memcpy(out, self->digest, CFS_DIGEST_SIZE);
 }
 
 void

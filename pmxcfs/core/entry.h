@@ -1,11 +1,14 @@
 /* entry.h - one file or directory as it was at one version.
  *
  * Entries never change once made: tree, store, replies and state transfer
- * share them by reference, across threads.
+ * share them by reference, across threads. Only the digest is filled in when
+ * it is first asked for: so a synchronisation costs what changed since the
+ * last, not the whole tree.
  *
  * Owner   reference counted; cfs_entry_unref() by the last.
  * Units   bytes; whole seconds since the epoch.
- * Thread  any.
+ * Thread  any; cfs_entry_digest() and cfs_entry_match() the owner's of the
+ *         tree.
  * Source  spec/filesystem.md 2.1, 3; spec/replication.md 3.1, 6.
  */
 #ifndef CFS_ENTRY_H
@@ -35,8 +38,10 @@ enum {
 #define CFS_CLAIM_MTIME 0u
 
 typedef struct {
-    gatomicrefcount refs; /* private */
-    guint64 inode;        /* 0: the root, which stands for the whole tree */
+    gatomicrefcount refs; /* private, as are the next two */
+    gboolean has_digest;
+    guint8 digest[CFS_DIGEST_SIZE];
+    guint64 inode; /* 0: the root, which stands for the whole tree */
     guint64 parent;
     guint64 version;
     guint32 writer;
@@ -83,7 +88,7 @@ gsize
 cfs_entry_read(const CfsEntry *self, guint64 offset, gsize size, guint8 *out);
 
 /* SHA-256 as in an index (the inode is not in it). */
-void cfs_entry_digest(const CfsEntry *self, guint8 out[CFS_DIGEST_SIZE]);
+void cfs_entry_digest(CfsEntry *self, guint8 out[CFS_DIGEST_SIZE]);
 /* SHA-256 with the inode in front: locks (spec/replication.md 6.2). */
 void cfs_entry_checksum(const CfsEntry *self, guint8 out[CFS_DIGEST_SIZE]);
 /* Feeds the form of cfs_entry_checksum() to a running sum. */

@@ -13,8 +13,6 @@ typedef struct {
     guint64 inode;
     CfsEntry *entry;
     GHashTable *children; /* name -> Node, borrowed; NULL for a file */
-    gboolean has_digest;
-    guint8 digest[CFS_DIGEST_SIZE];
 } Node;
 
 struct CfsTree {
@@ -116,7 +114,6 @@ node_set_entry(CfsTree *self, Node *node, CfsEntry *entry)
     self->total_bytes -= node->entry->size;
     cfs_entry_unref(node->entry);
     node->entry = entry;
-    node->has_digest = FALSE;
     if (node == self->root) {
         return;
     }
@@ -1033,16 +1030,6 @@ cfs_tree_guests(CfsTree *self)
 
 /* --- digests ------------------------------------------------------------ */
 
-static const guint8 *
-node_digest(Node *node)
-{
-    if (!node->has_digest) {
-        cfs_entry_digest(node->entry, node->digest);
-        node->has_digest = TRUE;
-    }
-    return node->digest;
-}
-
 GBytes *
 cfs_tree_index(CfsTree *self)
 {
@@ -1059,11 +1046,12 @@ cfs_tree_index(CfsTree *self)
     pve_write_u32(out, entries->len);
     pve_write_u32(out, size);
     for (guint i = 0; i < entries->len; i++) {
-        const CfsEntry *entry = g_ptr_array_index(entries, i);
+        CfsEntry *entry = g_ptr_array_index(entries, i);
+        guint8 digest[CFS_DIGEST_SIZE];
 
+        cfs_entry_digest(entry, digest);
         pve_write_u64(out, entry->inode);
-        pve_write_bytes(out, node_digest(node_get(self, entry->inode)),
-                        CFS_DIGEST_SIZE);
+        pve_write_bytes(out, digest, sizeof(digest));
     }
     return g_byte_array_free_to_bytes(out);
 }

@@ -37,8 +37,7 @@ typedef struct {
 
 struct CfsCorosyncConf {
     char *node_name;
-    CfsIsBeingWritten is_being_written;
-    gpointer data;
+    CfsCorosyncConfHandler handler;
 
     GBytes *text; /* to be taken over; NULL: nothing */
     guint64 inode;
@@ -227,13 +226,18 @@ schedule_reload(CfsCorosyncConf *self)
 static void
 log_refusal(CfsCorosyncConf *self, const Job *job)
 {
+    g_autofree char *text = NULL;
+
     if (self->refused != NULL && g_bytes_equal(self->refused, job->text)) {
         return;
     }
     g_clear_pointer(&self->refused, g_bytes_unref);
     self->refused = g_bytes_ref(job->text);
-    g_warning("corosync.conf is not taken over, %s stays as it is: %s",
-              PVE_COROSYNC_CONF, job->error->message);
+    text = g_strdup_printf("corosync.conf is not taken over, %s stays as it "
+                           "is: %s",
+                           PVE_COROSYNC_CONF, job->error->message);
+    g_warning("%s", text);
+    self->handler.on_refused(self->handler.data, text);
 }
 
 static void
@@ -295,7 +299,8 @@ on_settled(gpointer data)
     if (self->job != NULL) {
         return G_SOURCE_REMOVE; /* its end comes back here */
     }
-    if (self->inode != 0 && self->is_being_written(self->data, self->inode)) {
+    if (self->inode != 0 &&
+        self->handler.is_being_written(self->handler.data, self->inode)) {
         self->settle_timer = g_timeout_add(WRITER_MS, on_settled, self);
         return G_SOURCE_REMOVE;
     }
@@ -376,14 +381,12 @@ cfs_corosync_conf_start(CfsCorosyncConf *self, CfsTree *tree)
 
 CfsCorosyncConf *
 cfs_corosync_conf_new(const char *node_name,
-                      CfsIsBeingWritten is_being_written,
-                      gpointer data)
+                      const CfsCorosyncConfHandler *handler)
 {
     CfsCorosyncConf *self = g_new0(CfsCorosyncConf, 1);
 
     self->node_name = g_strdup(node_name);
-    self->is_being_written = is_being_written;
-    self->data = data;
+    self->handler = *handler;
     return self;
 }
 

@@ -20,12 +20,16 @@
 
 typedef struct CfsCorosyncConf CfsCorosyncConf;
 
-/* Is that file open for writing on this node? */
-typedef gboolean (*CfsIsBeingWritten)(gpointer data, guint64 inode);
+typedef struct {
+    /* Is that file open for writing on this node? */
+    gboolean (*is_being_written)(gpointer data, guint64 inode);
+    /* For the cluster log: it was not taken over, and why. */
+    void (*on_refused)(gpointer data, const char *text);
+    gpointer data;
+} CfsCorosyncConfHandler;
 
 CfsCorosyncConf *cfs_corosync_conf_new(const char *node_name,
-                                       CfsIsBeingWritten is_being_written,
-                                       gpointer data);
+                                       const CfsCorosyncConfHandler *handler);
 /* Forgets what is not settled: the next start does it. Never waits. */
 void cfs_corosync_conf_free(CfsCorosyncConf *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CfsCorosyncConf, cfs_corosync_conf_free)

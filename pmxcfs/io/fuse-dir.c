@@ -39,7 +39,8 @@ cfs_fuse_op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *info)
         entry = cfs_tree_get(cfs_fuse_tree(self), node.inode);
     }
     if (entry == NULL || !cfs_entry_is_directory(entry)) {
-        cfs_fuse_reply_verdict(req, entry == NULL ? ENOENT : ENOTDIR);
+        /* ESTALE makes the kernel look its name up again. */
+        cfs_fuse_reply_verdict(req, entry == NULL ? ESTALE : ENOTDIR);
         return;
     }
     cfs_fuse_open_entry(self, entry, info);

@@ -165,7 +165,7 @@ get_attributes(CfsFuse *self,
         }
     }
     if (record == NULL || record->entry == NULL) {
-        return ENOENT;
+        return ESTALE; /* the kernel looks the name up again */
     }
     fill_gone(self, st, record);
     return 0;

@@ -123,6 +123,9 @@ CfsFuseHandle *cfs_fuse_handle(const struct fuse_file_info *info);
 void cfs_fuse_open_entry(CfsFuse *self,
                          CfsEntry *entry,
                          struct fuse_file_info *info);
+/* A file that was there when its name was found. FALSE: too long ago. */
+gboolean
+cfs_fuse_open_recent(CfsFuse *self, guint64 inode, struct fuse_file_info *info);
 void cfs_fuse_open_view(CfsFuse *self, guint view, struct fuse_file_info *info);
 void cfs_fuse_close(CfsFuse *self, struct fuse_file_info *info);
 void cfs_fuse_handle_free(CfsFuse *self, CfsFuseHandle *handle);

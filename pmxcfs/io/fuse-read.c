@@ -158,11 +158,17 @@ cfs_fuse_op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *info)
         return;
     }
     entry = cfs_tree_get(cfs_fuse_tree(self), node.inode);
-    if (entry == NULL || cfs_entry_is_directory(entry)) {
-        cfs_fuse_reply_verdict(req, entry == NULL ? ENOENT : EISDIR);
+    if (entry != NULL && cfs_entry_is_directory(entry)) {
+        cfs_fuse_reply_verdict(req, EISDIR);
         return;
     }
-    cfs_fuse_open_entry(self, entry, info);
+    if (entry != NULL) {
+        cfs_fuse_open_entry(self, entry, info);
+    } else if (!cfs_fuse_open_recent(self, node.inode, info)) {
+        /* The name may mean another file by now: the kernel looks again. */
+        cfs_fuse_reply_verdict(req, ESTALE);
+        return;
+    }
     if (fuse_reply_open(req, info) != 0) {
         cfs_fuse_close(self, info);
     }

@@ -62,6 +62,21 @@ cfs_fuse_open_entry(CfsFuse *self, CfsEntry *entry, struct fuse_file_info *info)
     }
 }
 
+gboolean
+cfs_fuse_open_recent(CfsFuse *self, guint64 inode, struct fuse_file_info *info)
+{
+    CfsInode *record = cfs_inodes_open_recent(self->inodes, inode);
+    CfsFuseHandle *handle;
+
+    if (record == NULL) {
+        return FALSE;
+    }
+    handle = handle_new(self, info);
+    handle->node.inode = inode;
+    handle->record = record;
+    return TRUE;
+}
+
 void
 cfs_fuse_open_view(CfsFuse *self, guint view, struct fuse_file_info *info)
 {

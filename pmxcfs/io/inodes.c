@@ -6,7 +6,19 @@
 
 #include "pmxcfs/core/access.h"
 
+/* Who opens a file takes two steps, name and inode; between them it may be
+ * replaced, on a busy machine also after a second look at the name. */
+#define N_RECENT 32
+#define RECENT_US G_USEC_PER_SEC
+
+typedef struct {
+    CfsEntry *entry;
+    gint64 since_us;
+} Recent;
+
 struct CfsInodes {
+    Recent recent[N_RECENT]; /* the last files that went, a ring */
+    guint next;
     GHashTable *records; /* inode -> CfsInode; cut off ones are not in it */
     GHashTable *cut_off; /* set of CfsInode that only handles hold */
     guint64 generation;
@@ -38,6 +50,9 @@ cfs_inodes_free(CfsInodes *self)
     if (self != NULL) {
         g_hash_table_unref(self->records);
         g_hash_table_unref(self->cut_off);
+        for (guint i = 0; i < N_RECENT; i++) {
+            g_clear_pointer(&self->recent[i].entry, cfs_entry_unref);
+        }
         g_free(self);
     }
 }
@@ -138,6 +153,40 @@ cfs_inodes_close(CfsInodes *self, CfsInode *record)
     drop_unused(self, record);
 }
 
+static void
+note_recent(CfsInodes *self, CfsEntry *entry)
+{
+    Recent *recent = &self->recent[self->next++ % N_RECENT];
+
+    g_clear_pointer(&recent->entry, cfs_entry_unref);
+    recent->entry = cfs_entry_ref(entry);
+    recent->since_us = g_get_monotonic_time();
+}
+
+CfsInode *
+cfs_inodes_open_recent(CfsInodes *self, guint64 inode)
+{
+    gint64 oldest_us = g_get_monotonic_time() - RECENT_US;
+    CfsInode *record = cfs_inodes_find(self, inode);
+
+    if (record == NULL || !record->is_gone) {
+        return NULL;
+    }
+    for (guint i = 0; i < N_RECENT && record->entry == NULL; i++) {
+        const Recent *recent = &self->recent[i];
+
+        if (recent->entry != NULL && recent->entry->inode == inode &&
+            recent->since_us > oldest_us) {
+            set_entry(record, recent->entry);
+        }
+    }
+    if (record->entry == NULL || cfs_entry_is_directory(record->entry)) {
+        return NULL;
+    }
+    record->n_handles++;
+    return record;
+}
+
 /* Keeps the last content for those who have it open. */
 static void
 set_gone(CfsInode *record)
@@ -164,6 +213,7 @@ cfs_inodes_on_changed(CfsInodes *self, const CfsChange *change)
         record->is_gone = FALSE;
         set_entry(record, change->after);
     } else {
+        note_recent(self, change->before);
         set_gone(record);
     }
 }

@@ -57,6 +57,9 @@ CfsInode *cfs_inodes_remember(CfsInodes *self, CfsEntry *entry);
 void cfs_inodes_forget(CfsInodes *self, guint64 inode, guint64 n_lookups);
 /* One handle more; cfs_inodes_close() takes it back. */
 CfsInode *cfs_inodes_open(CfsInodes *self, CfsEntry *entry);
+/* The same for a file that went a moment ago, or that is gone and open: whoever
+ * opens it found its name before. NULL: there is none of that number. */
+CfsInode *cfs_inodes_open_recent(CfsInodes *self, guint64 inode);
 void cfs_inodes_close(CfsInodes *self, CfsInode *record);
 
 void cfs_inodes_on_changed(CfsInodes *self, const CfsChange *change);

@@ -71,7 +71,7 @@ work(gpointer data, gpointer unused)
 static void
 take(GThreadPool *pool, guint64 id, Job *job)
 {
-    g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) locker = g_mutex_locker_new(&lock);
     Lane *lane = g_hash_table_lookup(lanes, &id);
 
     if (lane == NULL) {

@@ -6,12 +6,16 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
 
 #include "pmxcfs/core/core-error.h"
 #include "pmxcfs/io/dbfile.h"
 
 #define COROSYNC_CONF "corosync.conf"
 #define MAX_LOGGED 500u
+/* For the log of changes and its index, and a few changes. */
+#define LEAST_ROOM (64u * 1024)
 
 /* A folder, a pipe, a device: nothing that SQLite can say much about. Links
  * are left to the opener, which refuses them. */
@@ -37,6 +41,51 @@ note_content(GPtrArray *problems, GError *failure, GError **error)
     return TRUE;
 }
 
+/* Only reading works: there is no room, or the disk is read-only. SQLite tells
+ * of both in many ways. */
+static gboolean
+is_unwritable(const char *path)
+{
+    struct statvfs disk;
+
+    return statvfs(path, &disk) == 0 &&
+           ((disk.f_flag & ST_RDONLY) != 0 ||
+            (guint64)disk.f_bavail * disk.f_frsize < LEAST_ROOM);
+}
+
+/* Returns: (owned) the rows of a file that cannot be opened to write, or NULL
+ * with @failure, which said so, in @error. */
+static GPtrArray *
+read_unwritable(CfsRecovery *self,
+                GPtrArray *problems,
+                GError *failure,
+                GError **error)
+{
+    g_autofree char *log = g_strconcat(self->path, "-wal", NULL);
+    GPtrArray *rows = NULL;
+    struct stat st;
+    sqlite3 *db;
+
+    /* What the attempt left behind: with it SQLite wants room even to read. */
+    if (lstat(log, &st) == 0 && st.st_size == 0) {
+        (void)unlink(log);
+    }
+    db = cfs_dbfile_open_readonly(self->path, NULL);
+    if (db != NULL) {
+        rows = cfs_dbfile_read(db, problems, NULL);
+        (void)sqlite3_close(db);
+    }
+    if (rows == NULL || rows->len == 0) {
+        g_clear_pointer(&rows, g_ptr_array_unref);
+        g_propagate_error(error, failure);
+        return NULL;
+    }
+    g_critical("%s can be read, not written: %s", self->path, failure->message);
+    g_error_free(failure);
+    self->is_unwritable = TRUE;
+    return rows;
+}
+
 /* Returns: (owned) the rows, none where they cannot be read, or NULL. */
 static GPtrArray *
 read_rows(CfsRecovery *self,
@@ -56,6 +105,9 @@ read_rows(CfsRecovery *self,
         return cfs_rows_new();
     }
     *store = cfs_store_open(self->path, &failure);
+    if (*store == NULL && is_unwritable(self->path)) {
+        return read_unwritable(self, problems, failure, error);
+    }
     if (*store == NULL) {
         return note_content(problems, failure, error) ? cfs_rows_new() : NULL;
     }
@@ -172,6 +224,10 @@ cfs_recovery_finish(CfsRecovery *self, CfsStore **store, GError **error)
 {
     GPtrArray *decisions = self->repair->decisions;
 
+    if (self->is_unwritable) {
+        /* It writes what is in memory once there is room. */
+        *store = cfs_store_new_unwritable(self->path, decisions->len > 0);
+    }
     if (decisions->len == 0) {
         return TRUE;
     }
@@ -182,5 +238,5 @@ cfs_recovery_finish(CfsRecovery *self, CfsStore **store, GError **error)
         g_warning("and %u more: pmxcfs-db check tells all",
                   decisions->len - MAX_LOGGED);
     }
-    return replace(self, store, error);
+    return self->is_unwritable || replace(self, store, error);
 }

@@ -23,6 +23,7 @@ typedef struct {
     gboolean is_new;           /* nothing was there: make a tree */
     gboolean has_damage;       /* something was set aside or cannot be read */
     gboolean has_saved;        /* something is left of it */
+    gboolean is_unwritable;    /* no room on the disk: it can only be read */
     gboolean may_lack_cluster; /* corosync.conf can be among that */
     CfsRepair *repair;
 } CfsRecovery;

@@ -75,6 +75,7 @@ struct CfsStore {
     sqlite3_stmt *statements[N_STATEMENTS];
     FileId file_id;
     FileId log_id;
+    gboolean is_kept; /* the first file we put in place keeps the old one */
     guint page_bytes;
     /* In pages; the thread's. */
     guint log_size;
@@ -311,19 +312,25 @@ open_connection(CfsStore *self, GError **error)
 }
 
 CfsStore *
-cfs_store_open(const char *path, GError **error)
+cfs_store_new_unwritable(const char *path, gboolean is_kept)
 {
-    g_autoptr(CfsStore) self = g_new0(CfsStore, 1);
+    CfsStore *self = g_new0(CfsStore, 1);
 
     self->path = g_strdup(path);
     self->log_path = g_strconcat(path, "-wal", NULL);
+    self->is_kept = is_kept;
     self->pending = rows_new();
     g_mutex_init(&self->mutex);
     g_cond_init(&self->wake);
-    if (!open_connection(self, error)) {
-        return NULL;
-    }
-    return g_steal_pointer(&self);
+    return self;
+}
+
+CfsStore *
+cfs_store_open(const char *path, GError **error)
+{
+    g_autoptr(CfsStore) self = cfs_store_new_unwritable(path, FALSE);
+
+    return open_connection(self, error) ? g_steal_pointer(&self) : NULL;
 }
 
 void
@@ -700,15 +707,16 @@ write_anew(CfsStore *self, GPtrArray *entries, GError **error)
     if (!cfs_dbfile_write(fresh, entries, error)) {
         return FALSE;
     }
-    is_other = self->file_id.is_known &&
-               g_file_test(self->path, G_FILE_TEST_EXISTS) &&
-               is_gone(self->path, &self->file_id);
+    is_other = self->is_kept || (self->file_id.is_known &&
+                                 g_file_test(self->path, G_FILE_TEST_EXISTS) &&
+                                 is_gone(self->path, &self->file_id));
     close_connection(self, TRUE);
     if (!cfs_dbfile_install(self->path, is_other ? aside : NULL, error) ||
         !open_connection(self, error) || !settle(self, error)) {
         close_connection(self, TRUE);
         return FALSE;
     }
+    self->is_kept = FALSE;
     if (is_other) {
         g_message("the database that stood in the place of ours is %s", aside);
     }
@@ -983,12 +991,18 @@ cfs_store_start(CfsStore *self,
                 GError **error)
 {
     g_assert(self->thread == NULL);
-    if (!settle(self, error)) {
+    if (self->db == NULL) {
+        self->is_detached = TRUE;
+        self->problem = ENOSPC;
+    } else if (!settle(self, error)) {
         return FALSE;
     }
     self->report = report;
     self->report_data = data;
     self->context = g_main_context_ref_thread_default();
+    if (self->is_detached) {
+        schedule_report(self);
+    }
     self->thread = g_thread_new("store", write_loop, self);
     return TRUE;
 }

@@ -53,6 +53,10 @@ GPtrArray *cfs_store_load(CfsStore *self, GPtrArray *problems, GError **error);
  * A database that was cut off before this is still a new one. */
 gboolean cfs_store_create(CfsStore *self, GPtrArray *entries, GError **error);
 
+/* A store for a file that cannot be opened to write, for want of room: its rows
+ * were read by other means. Once started it reports that, and writes all anew
+ * as soon as it can; @is_kept: what is there is put aside then. */
+CfsStore *cfs_store_new_unwritable(const char *path, gboolean is_kept);
 /* Closes what was only loaded; file and log stay as they are. */
 void cfs_store_abandon(CfsStore *self);
 /* Before cfs_store_start(): whom to ask for everything, on the loop. */
@@ -78,7 +82,8 @@ void cfs_store_flush(CfsStore *self,
                      guint64 id);
 
 /* Writes what is pending (for some seconds, if it must), checkpoints, closes.
- * Flushes under way are not answered. FALSE when rows were lost. */
+ * Flushes under way are not answered. FALSE when rows were lost, or when the
+ * disk hangs: then the thread is left behind with what it uses. */
 gboolean cfs_store_close(CfsStore *self);
 
 #endif

@@ -5,6 +5,7 @@ namespace of its own. Speaks TAP.
 """
 
 import contextlib
+import errno
 import os
 import random
 import shutil
@@ -391,6 +392,48 @@ def a_backup_is_restored():
     daemon.start("-l")
     assert (PVE / "seen").read_text() == "again\n"
     assert not (PVE / "unseen").exists()
+
+
+@test
+def a_start_on_a_full_disk():
+    """Reads work; writes do as soon as there is room, without a restart."""
+    (PVE / "on-full-disk").write_text("x\n")
+    daemon.stop()
+    forget_aside()
+    used = sum(p.stat().st_size for p in STATE.iterdir())
+    resize(f"{(used // 4096 + 16) * 4096}")
+    try:
+        filler = os.open(STATE / "filler", os.O_WRONLY | os.O_CREAT)
+        with contextlib.suppress(OSError):
+            while True:
+                os.write(filler, bytes(4096))
+        os.close(filler)
+        daemon.start("-l")
+        assert (PVE / "on-full-disk").read_text() == "x\n"
+        wait_for(lambda: error_of_write("refused") == errno.ENOSPC, "ENOSPC")
+        resize("64m")
+        wait_for(lambda: error_of_write("accepted") == 0, "recovery")
+        sync(PVE / "accepted")
+        daemon.kill()
+        daemon.start("-l")
+        assert (PVE / "on-full-disk").read_text() == "x\n"
+        assert (PVE / "accepted").read_text() == "y\n"
+    finally:
+        resize("1g")
+        (STATE / "filler").unlink()
+
+
+def resize(size):
+    subprocess.run(["mount", "-o", f"remount,size={size}", str(STATE)],
+                   check=True)
+
+
+def error_of_write(name):
+    try:
+        (PVE / name).write_text("y\n")
+    except OSError as error:
+        return error.errno
+    return 0
 
 
 # kill -9 ----------------------------------------------------------------

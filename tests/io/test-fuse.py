@@ -577,6 +577,40 @@ def exclusive_creation():
 
 
 @test
+def the_kernel_answers_what_it_knows():
+    """Names, missing names, attributes and contents, while we are asleep."""
+    d = fresh("cached")
+    write(f"{d}/f", b"text")
+    fd = os.open(PVE / d / "f", os.O_RDONLY)
+
+    def look():
+        return (os.stat(PVE / d / "f").st_size, os.pread(fd, 9, 0),
+                result(os.stat, PVE / d / "missing"))
+
+    def is_kept():
+        seen = [look() for _ in range(3)]
+        looker = threading.Thread(target=lambda: seen.append(look()))
+        daemon.process.send_signal(signal.SIGSTOP)
+        try:
+            looker.start()
+            looker.join(0.5)
+            return not looker.is_alive()
+        finally:
+            daemon.process.send_signal(signal.SIGCONT)
+            looker.join()
+            assert set(seen) == {(4, b"text", "ENOENT")}, seen
+
+    wait_for(is_kept, "cache")
+    write(f"{d}/missing", b"")
+    write(f"{d}/f", b"longer text")
+    assert look() == (11, b"longer te", 0)
+    (PVE / d / "f").rename(PVE / d / "missing")
+    expect("renamed", "ENOENT", os.stat, PVE / d / "f")
+    assert (PVE / d / "missing").read_bytes() == b"longer text"
+    os.close(fd)
+
+
+@test
 def a_crash_loses_nothing():
     d = fresh("crash")
     for i in range(50):

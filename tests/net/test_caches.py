@@ -104,7 +104,7 @@ def test_nothing_older_than_announced(cluster, programs):
     noise = [start(node, "sh", "-c",
                    f"cd {PVE}/look; while test $(cat ../storage.cfg) -lt "
                    "900000000; do echo x >n-$0; mv n-$0 m-$0; ls >/dev/null; "
-                   "rm m-$0; done 2>/dev/null", node.name)
+                   "rm m-$0; sleep 0.02; done 2>/dev/null", node.name)
              for node in cluster.nodes]
     writers = [(f"the writer on {node.name}",
                 start(node, look, "write", f"{PVE}/look", str(i),
@@ -179,8 +179,8 @@ def test_killed_with_parked_creates(cluster, with_helper):
     wait_for(lambda: n2.ok("ls", f"{PVE}/parked"), 10, "no directory on n2")
     load = n1.popen("sh", "-c", f"cd {PVE}/parked; for i in $(seq 400); do "
                     "echo $i >a && mv a b && rm b; done 2>/dev/null")
-    creators = [n2.popen("sh", "-c", f"cd {PVE}/parked; i=0; while echo x "
-                         f">c{n} && cat b; stat a b; ls; rm c{n}; do :; done",
+    creators = [n2.popen("sh", "-c", f"cd {PVE}/parked; while echo x >c{n} "
+                         f"&& rm c{n} && ! test -e done; do cat b; ls; done",
                          stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
                 for n in range(6)]
     wait_for(lambda: n2.ok("sh", "-c", f"ls {PVE}/parked | grep -q c"), 10,
@@ -194,6 +194,7 @@ def test_killed_with_parked_creates(cluster, with_helper):
     n2.kill("corosync", "CONT")
     wait_for(lambda: n2.daemon_pid("pmxcfs") is None, 20, "pmxcfs lives on")
     n2.start("pmxcfs")
+    n1.write(f"{PVE}/parked/done", "")  # for one that was late
     for process in creators:
         try:
             process.wait(30)

@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+/* Returns: (owned) */
 static GBytes *
 add(CfsClog *log, guint32 time, const char *user, const char *message)
 {
@@ -15,6 +16,12 @@ add(CfsClog *log, guint32 time, const char *user, const char *message)
                                 .message = message};
 
     return cfs_clog_add(log, &entry);
+}
+
+static void
+log_text(CfsClog *log, guint32 time, const char *user, const char *message)
+{
+    g_bytes_unref(add(log, time, user, message));
 }
 
 static void
@@ -39,9 +46,10 @@ test_bytes(void)
         'a',  'm',  0,    't',  'a',  'g',  '1',  0,    'h',  'e',  'l',
         'l',  'o',  ' ',  'l',  'o',  'g',  0,    0,    0,    0,    0};
     g_autoptr(CfsClog) log = cfs_clog_new("cpg2");
-    g_autoptr(GBytes) first = add(log, 1795289800, "root@pam", "first");
-    g_autoptr(GBytes) second = add(log, 0x6b01f2cd, "root@pam", "hello log");
+    g_autoptr(GBytes) second = NULL;
 
+    log_text(log, 1795289800, "root@pam", "first");
+    second = add(log, 0x6b01f2cd, "root@pam", "hello log");
     g_assert_cmpmem(g_bytes_get_data(second, NULL), g_bytes_get_size(second),
                     expected, sizeof(expected));
 }
@@ -53,14 +61,16 @@ test_ring(void)
     g_autoptr(CfsClog) log = cfs_clog_new("cpg1");
     CfsClogEntry start = {0x6b01f2bf, 729,       6,
                           "root",     "cluster", "starting cluster log"};
-    g_autoptr(GBytes) one = cfs_clog_add(log, &start);
-    g_autoptr(GBytes) two = add(log, 0x6b01f2c1, "root", "x");
-    g_autoptr(GBytes) ring = cfs_clog_ring(log);
+    g_autoptr(GBytes) ring = NULL;
     gsize size = 0;
-    const guint8 *bytes = g_bytes_get_data(ring, &size);
+    const guint8 *bytes;
     static const guint8 head[] = {0, 0, 2, 0, 0x60, 0, 0, 0,
                                   0, 0, 0, 0, 0x60, 0, 0, 0};
 
+    g_bytes_unref(cfs_clog_add(log, &start));
+    log_text(log, 0x6b01f2c1, "root", "x");
+    ring = cfs_clog_ring(log);
+    bytes = g_bytes_get_data(ring, &size);
     g_assert_cmpuint(size, ==, 131072);
     g_assert_cmpmem(bytes, 16, head, 16);
     g_assert_cmpuint(bytes[0x60], ==, 8);
@@ -70,12 +80,13 @@ static void
 test_text(void)
 {
     g_autoptr(CfsClog) log = cfs_clog_new("n1");
-    g_autoptr(GBytes) one = add(log, 1, "root", "one");
-    g_autoptr(GBytes) two =
-        add(log, 2, "a\"b\\c\xff", "C:\\temp \"q\" \xc3\xa9 \n");
-    g_autofree char *text = cfs_clog_text(log, 50, NULL);
-    g_autofree char *roots = cfs_clog_text(log, 50, "root");
-    g_autofree char *newest = cfs_clog_text(log, 1, NULL);
+    g_autofree char *text = NULL, *roots = NULL, *newest = NULL;
+
+    log_text(log, 1, "root", "one");
+    log_text(log, 2, "a\"b\\c\xff", "C:\\temp \"q\" \xc3\xa9 \n");
+    text = cfs_clog_text(log, 50, NULL);
+    roots = cfs_clog_text(log, 50, "root");
+    newest = cfs_clog_text(log, 1, NULL);
 
 #define ONE                                                                    \
     "{\"uid\": 1, \"time\": 1, \"pri\": 6, \"tag\": \"tag1\", \"pid\": 780, "  \
@@ -180,7 +191,7 @@ test_hostile(void)
     for (guint i = 0; i < 5000; i++) {
         g_autoptr(CfsClog) here = cfs_clog_new("n1");
         g_autofree guint8 *copy = g_memdup2(bytes, size);
-        g_autoptr(GBytes) bad = NULL, ring = NULL;
+        g_autoptr(GBytes) bad = NULL;
         g_autofree char *text = NULL;
 
         copy[g_test_rand_int_range(0, (gint32)size)] =

@@ -16,7 +16,7 @@ hex(const guint8 *bytes, gsize size)
 }
 
 static void
-assert_digest(const CfsEntry *entry, const char *expected)
+assert_digest(CfsEntry *entry, const char *expected)
 {
     guint8 sum[CFS_DIGEST_SIZE];
     g_autofree char *text = NULL;
