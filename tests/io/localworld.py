@@ -21,8 +21,9 @@ LOG = Path("/run/pmxcfs.log")
 TIMEOUT_S = 30  # with sanitizers, on a busy machine
 
 
-def make_world():
-    """Copies of the directories the daemon knows, on a disk in memory."""
+def make_world(own_disk=True):
+    """Copies of the directories the daemon knows, on a disk in memory; with
+    one of its own for the database, which can be filled and emptied."""
     def mount(*words):
         subprocess.run(["mount", *words], check=True)
 
@@ -36,9 +37,9 @@ def make_world():
     mount("-t", "tmpfs", "none", "/run")
     subprocess.run(["rm", "-rf", STATE, PVE, "/etc/corosync/corosync.conf"],
                    check=True)
-    # A disk of its own, which can be filled and emptied.
-    STATE.mkdir(mode=0o750)
-    mount("-t", "tmpfs", "none", str(STATE))
+    if own_disk:
+        STATE.mkdir(mode=0o750)
+        mount("-t", "tmpfs", "none", str(STATE))
     subprocess.run(["hostname", "n1.example.com"], check=True)
     Path("/etc/hosts").write_text("127.0.0.1 localhost\n10.77.0.1 n1\n")
 
@@ -65,10 +66,10 @@ class Daemon:
         self.program = program
         self.process = None
 
-    def start(self, *options):
+    def start(self, *options, under=()):
         with LOG.open("ab") as log:
-            self.process = subprocess.Popen([self.program, "-f", *options],
-                                            stderr=log)
+            self.process = subprocess.Popen(
+                [*under, self.program, "-f", *options], stderr=log)
         wait_for(lambda: self.process.poll() is not None
                  or is_link(PVE / "local"), "mount")
         assert self.process.poll() is None, LOG.read_text()

@@ -16,17 +16,15 @@ import subprocess
 import sys
 import threading
 import time
-import traceback
 from pathlib import Path
 
+from localworld import (LOG, PID_FILE, PVE, TIMEOUT_S, Daemon, make_world,
+                        run_tests, wait_for)
+
 PROGRAM = sys.argv[1]
-PVE = Path("/etc/pve")
 DATABASE = "/var/lib/pve-cluster/config.db"
-PID_FILE = Path("/run/pve-cluster.pid")
 RESTART_FLAG = Path("/run/pve-cluster/cfs-restart-flag")
-LOG = Path("/run/pmxcfs.log")
 LIMIT = 1 << 20
-TIMEOUT_S = 30  # with sanitizers, on a busy machine
 AT_FDCWD = -100
 RENAME_NOREPLACE, RENAME_EXCHANGE = 1, 2
 
@@ -41,62 +39,7 @@ def test(function):
 
 # The world ------------------------------------------------------------------
 
-def make_world():
-    """Copies of the directories the daemon knows, on a disk in memory."""
-    def mount(*words):
-        subprocess.run(["mount", *words], check=True)
-
-    mount("-t", "tmpfs", "none", "/mnt")
-    for name in ("/etc", "/var/lib"):
-        upper, work = f"/mnt{name}/upper", f"/mnt{name}/work"
-        os.makedirs(upper)
-        os.makedirs(work)
-        mount("-t", "overlay", "none", "-o",
-              f"lowerdir={name},upperdir={upper},workdir={work}", name)
-    mount("-t", "tmpfs", "none", "/run")
-    subprocess.run(["rm", "-rf", "/var/lib/pve-cluster", "/etc/pve",
-                    "/etc/corosync/corosync.conf"], check=True)
-    subprocess.run(["hostname", "n1.example.com"], check=True)
-    Path("/etc/hosts").write_text("127.0.0.1 localhost\n10.77.0.1 n1\n")
-
-
-def wait_for(condition, what):
-    end = time.monotonic() + TIMEOUT_S
-    while not condition():
-        if time.monotonic() > end:
-            raise AssertionError(f"no {what} within {TIMEOUT_S} s")
-        time.sleep(0.01)
-
-
-class Daemon:
-    def __init__(self):
-        self.process = None
-
-    def start(self, *options, under=()):
-        with LOG.open("ab") as log:
-            self.process = subprocess.Popen([*under, PROGRAM, "-f", *options],
-                                            stderr=log)
-        wait_for(lambda: self.process.poll() is not None
-                 or is_link(PVE / "local"), "mount")
-        assert self.process.poll() is None, LOG.read_text()
-
-    def end(self, number):
-        self.process.send_signal(number)
-        return self.process.wait(TIMEOUT_S)
-
-    def stop(self):
-        status = self.end(signal.SIGTERM)
-        assert status == 0, status
-
-
-def is_link(path):
-    try:
-        return path.is_symlink()
-    except OSError:
-        return False
-
-
-daemon = Daemon()
+daemon = Daemon(PROGRAM)
 
 
 # What an operation gives ----------------------------------------------------
@@ -879,35 +822,13 @@ def locks_expire():
 
 
 def main():
-    make_world()
-    print(f"1..{len(tests)}", flush=True)
-    failed = 0
+    make_world(own_disk=False)
     try:
-        daemon.start("-l")
-        for number, function in enumerate(tests, 1):
-            name = function.__name__.replace("_", " ")
-            try:
-                function()
-                print(f"ok {number} - {name}", flush=True)
-            except Exception:  # pylint: disable=broad-except
-                failed += 1
-                print(f"not ok {number} - {name}")
-                for line in traceback.format_exc().splitlines():
-                    print("#", line)
-                sys.stdout.flush()
-        daemon.stop()
+        return run_tests(daemon, tests)
     finally:
-        if daemon.process is not None and daemon.process.poll() is None:
-            daemon.end(signal.SIGKILL)
         if PID_FILE.exists():  # ours: /run is private
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(PID_FILE.read_text()), signal.SIGKILL)
-        text = LOG.read_text()
-        if failed or "ERROR: " in text or "runtime error" in text:
-            failed += 1
-            for line in text.splitlines():
-                print("#", line)
-    return 1 if failed else 0
 
 
 sys.exit(main())
