@@ -239,14 +239,6 @@ cfs_announce_list_version(CfsAnnounce *self)
     return self->shown[self->n_counters - 1];
 }
 
-static int
-compare_ids(gconstpointer a, gconstpointer b)
-{
-    const CfsGuest *x = a, *y = b;
-
-    return x->id < y->id ? -1 : x->id > y->id;
-}
-
 GArray *
 cfs_announce_list(CfsAnnounce *self)
 {
@@ -261,6 +253,6 @@ cfs_announce_list(CfsAnnounce *self)
 
         g_array_append_val(list, row);
     }
-    g_array_sort(list, compare_ids);
+    g_array_sort(list, cfs_guest_compare);
     return list;
 }

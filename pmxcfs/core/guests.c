@@ -117,8 +117,8 @@ cfs_guests_version_of(CfsGuests *self, guint32 id)
     return guest != NULL ? guest->version : 0;
 }
 
-static int
-compare_ids(gconstpointer a, gconstpointer b)
+int
+cfs_guest_compare(gconstpointer a, gconstpointer b)
 {
     const CfsGuest *x = a, *y = b;
 
@@ -140,6 +140,6 @@ cfs_guests_list(CfsGuests *self)
 
         g_array_append_val(list, row);
     }
-    g_array_sort(list, compare_ids);
+    g_array_sort(list, cfs_guest_compare);
     return list;
 }

@@ -40,6 +40,8 @@ gboolean cfs_guests_find(CfsGuests *self, guint32 id, PveGuestPath *path);
 guint32 cfs_guests_version(CfsGuests *self);
 /* 0: it is not registered. */
 guint32 cfs_guests_version_of(CfsGuests *self, guint32 id);
+/* Of two CfsGuest by id, for g_array_sort(). */
+int cfs_guest_compare(gconstpointer a, gconstpointer b);
 /* Returns: (owned array of CfsGuest) ascending by id. */
 GArray *cfs_guests_list(CfsGuests *self);
 

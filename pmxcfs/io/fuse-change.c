@@ -228,11 +228,12 @@ cfs_fuse_op_setattr(fuse_req_t req,
 
 /* Names ------------------------------------------------------------------- */
 
-void
-cfs_fuse_op_mkdir(fuse_req_t req,
-                  fuse_ino_t parent,
-                  const char *name,
-                  mode_t mode)
+static void
+make_entry(fuse_req_t req,
+           fuse_ino_t parent,
+           const char *name,
+           CfsOpKind kind,
+           int refusal)
 {
     CfsFuse *self = cfs_fuse_self(req);
     g_autofree char *path = NULL;
@@ -243,12 +244,24 @@ cfs_fuse_op_mkdir(fuse_req_t req,
     if (verdict == 0 && entry != NULL) {
         verdict = EEXIST;
     }
+    if (verdict == 0) {
+        verdict = refusal; /* what is there already is said first */
+    }
     if (verdict != 0) {
         cfs_fuse_reply_verdict(req, verdict);
         return;
     }
-    op = cfs_op_new(CFS_OP_MKDIR, path);
+    op = cfs_op_new(kind, path);
     cfs_fuse_submit(self, cfs_fuse_park(self, req, finish_entry), op);
+}
+
+void
+cfs_fuse_op_mkdir(fuse_req_t req,
+                  fuse_ino_t parent,
+                  const char *name,
+                  mode_t mode)
+{
+    make_entry(req, parent, name, CFS_OP_MKDIR, 0);
 }
 
 void
@@ -258,24 +271,8 @@ cfs_fuse_op_mknod(fuse_req_t req,
                   mode_t mode,
                   dev_t device)
 {
-    CfsFuse *self = cfs_fuse_self(req);
-    g_autofree char *path = NULL;
-    g_autoptr(CfsOp) op = NULL;
-    CfsEntry *entry = NULL;
-    int verdict = find_target(self, parent, name, EEXIST, &path, &entry);
-
-    if (verdict == 0 && entry != NULL) {
-        verdict = EEXIST;
-    }
-    if (verdict == 0 && !S_ISREG(mode)) {
-        verdict = ENOSYS; /* what the reference says */
-    }
-    if (verdict != 0) {
-        cfs_fuse_reply_verdict(req, verdict);
-        return;
-    }
-    op = cfs_op_new(CFS_OP_CREATE, path);
-    cfs_fuse_submit(self, cfs_fuse_park(self, req, finish_entry), op);
+    /* ENOSYS: what the reference says. */
+    make_entry(req, parent, name, CFS_OP_CREATE, S_ISREG(mode) ? 0 : ENOSYS);
 }
 
 /* The protocol has one operation for both; whom it may hit is decided here,
