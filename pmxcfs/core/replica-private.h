@@ -1,8 +1,9 @@
-/* replica-private.h - what the three files of the replica share.
+/* replica-private.h - what the files of the replica share.
  *
  * replica.c is the door, the membership and the way out; replica-op.c the
  * changes of this node and the messages that carry them; replica-sync.c how
- * members become equal. Nobody else includes this.
+ * members find out who is equal; replica-transfer.c how the others become so.
+ * Nobody else includes this.
  */
 #ifndef CFS_REPLICA_PRIVATE_H
 #define CFS_REPLICA_PRIVATE_H
@@ -107,6 +108,10 @@ void cfs_replica_on_sync_start(CfsReplica *self,
 void cfs_replica_on_state(CfsReplica *self,
                           const CfsHeader *header,
                           PveReader *reader);
+
+/* --- replica-transfer.c */
+
+void cfs_replica_send_updates(CfsReplica *self);
 void cfs_replica_on_update(CfsReplica *self,
                            const CfsHeader *header,
                            PveReader *reader);
