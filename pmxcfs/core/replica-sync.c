@@ -2,6 +2,10 @@
 
 #include "pmxcfs/core/replica-private.h"
 
+/* Of content to hash, in one step of the loop: about 6 ms. One file more at
+ * most. */
+#define HASH_SLICE_BYTES (1u << 20)
+
 /* --- synchronising
  * -------------------------------------------------------------- */
 
@@ -15,7 +19,7 @@ cfs_replica_enter_synced(CfsReplica *self)
 }
 
 static void
-send_state(CfsReplica *self)
+send_index(CfsReplica *self)
 {
     g_autoptr(GBytes) index = cfs_tree_index(self->tree);
     g_autoptr(GByteArray) payload = g_byte_array_new();
@@ -24,6 +28,33 @@ send_state(CfsReplica *self)
 
     pve_write_bytes(payload, bytes, size);
     cfs_replica_send_state_message(self, CFS_MESSAGE_STATE, payload);
+}
+
+/* Digests are kept; only what changed since the last state must be hashed. */
+void
+cfs_replica_continue_state(CfsReplica *self)
+{
+    gsize spent = 0;
+
+    while (self->n_hashed < self->hashing->len && spent < HASH_SLICE_BYTES) {
+        CfsEntry *entry = self->hashing->pdata[self->n_hashed++];
+
+        spent += cfs_entry_hash(entry);
+    }
+    if (self->n_hashed == self->hashing->len) {
+        g_clear_pointer(&self->hashing, g_ptr_array_unref);
+        send_index(self);
+    }
+}
+
+/* Once for each epoch; the tree does not change before we are synced. */
+static void
+send_state(CfsReplica *self)
+{
+    g_clear_pointer(&self->hashing, g_ptr_array_unref);
+    self->hashing = cfs_tree_entries(self->tree);
+    self->n_hashed = 0;
+    cfs_replica_continue_state(self);
 }
 
 /* What synced members applied while we are being updated, in their order. */
