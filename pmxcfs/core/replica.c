@@ -48,6 +48,7 @@ cfs_effect_free(CfsEffect *self)
     g_clear_pointer(&self->store.deletes, g_array_unref);
     g_clear_pointer(&self->reply.entry, cfs_entry_unref);
     g_clear_pointer(&self->changed.changes, g_ptr_array_unref);
+    g_free(self->log.text);
     g_free(self);
 }
 
@@ -57,6 +58,15 @@ cfs_replica_new_updates(void)
 {
     return g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL,
                                  (GDestroyNotify)cfs_entry_unref);
+}
+
+/* What was to be done in pieces is of an epoch that is gone. */
+static void
+drop_work(CfsReplica *self)
+{
+    g_clear_pointer(&self->hashing, g_ptr_array_unref);
+    cfs_replica_drop_updates(self);
+    cfs_replica_verify_forget(self);
 }
 
 CfsReplica *
@@ -90,6 +100,7 @@ cfs_replica_free(CfsReplica *self)
     clear_queue(&self->late, cfs_replica_queued_free);
     g_hash_table_unref(self->in_flight);
     g_hash_table_unref(self->updates);
+    drop_work(self);
     cfs_sync_free(self->sync);
     cfs_dirlock_free(self->locks);
     cfs_views_free(self->views);
@@ -243,6 +254,7 @@ cfs_replica_forget_group(CfsReplica *self)
     clear_queue(&self->early, cfs_replica_queued_free);
     clear_queue(&self->late, cfs_replica_queued_free);
     g_hash_table_remove_all(self->updates);
+    drop_work(self);
     cfs_dirlock_forget_expected(self->locks);
     cfs_sync_set_members(self->sync, NULL, 0);
 }
@@ -298,6 +310,8 @@ on_message(CfsReplica *self)
         [CFS_MESSAGE_STATE] = cfs_replica_on_state,
         [CFS_MESSAGE_UPDATE] = cfs_replica_on_update,
         [CFS_MESSAGE_UPDATE_COMPLETE] = cfs_replica_on_update_complete,
+        [CFS_MESSAGE_VERIFY_REQUEST] = cfs_replica_on_verify_request,
+        [CFS_MESSAGE_VERIFY] = cfs_replica_on_verify,
     };
     CfsHeader header;
     PveReader reader;
@@ -415,6 +429,7 @@ on_confchg(CfsReplica *self)
     new_epoch(self);
     drop_late(self);
     g_hash_table_remove_all(self->updates);
+    drop_work(self);
     cfs_sync_set_members(self->sync, members, n);
     g_array_append_vals(online, members, n);
     cfs_views_set_online(self->views, online);
@@ -463,6 +478,39 @@ on_stored(CfsReplica *self)
     self->store_errno = self->event->store_errno;
 }
 
+/* --- work in pieces -------------------------------------------------------
+ */
+
+static gboolean
+has_work(CfsReplica *self)
+{
+    return self->hashing != NULL || self->outgoing != NULL ||
+           cfs_replica_verify_has_work(self);
+}
+
+/* What others wait for comes first. */
+static void
+on_continue(CfsReplica *self)
+{
+    self->is_continuing = FALSE;
+    if (self->hashing != NULL) {
+        cfs_replica_continue_state(self);
+    } else if (self->outgoing != NULL) {
+        cfs_replica_continue_updates(self);
+    } else if (cfs_replica_verify_has_work(self)) {
+        cfs_replica_verify_continue(self);
+    }
+}
+
+static void
+ask_to_continue(CfsReplica *self)
+{
+    if (!self->is_continuing && has_work(self)) {
+        self->is_continuing = TRUE;
+        cfs_replica_emit(self, CFS_EFFECT_CONTINUE);
+    }
+}
+
 void
 cfs_replica_step(CfsReplica *self, const CfsEvent *event, GQueue *effects)
 {
@@ -475,6 +523,7 @@ cfs_replica_step(CfsReplica *self, const CfsEvent *event, GQueue *effects)
         [CFS_EVENT_QUORUM] = cfs_replica_on_quorum,
         [CFS_EVENT_STORED] = on_stored,
         [CFS_EVENT_TICK] = cfs_replica_on_tick,
+        [CFS_EVENT_CONTINUE] = on_continue,
     };
 
     g_assert(event->kind < G_N_ELEMENTS(handlers));
@@ -482,6 +531,7 @@ cfs_replica_step(CfsReplica *self, const CfsEvent *event, GQueue *effects)
     self->effects = effects;
     handlers[event->kind](self);
     cfs_replica_submit_held(self);
+    ask_to_continue(self);
     self->event = NULL;
     self->effects = NULL;
 }

@@ -40,8 +40,9 @@ typedef enum {
     CFS_EVENT_CONFCHG,      /* the group's members */
     CFS_EVENT_MESSAGE,      /* one message, in the total order */
     CFS_EVENT_QUORUM,
-    CFS_EVENT_STORED, /* the store's health: 0, or the errno of its failure */
-    CFS_EVENT_TICK,   /* at least once a second */
+    CFS_EVENT_STORED,   /* the store's health: 0, or the errno of its failure */
+    CFS_EVENT_TICK,     /* at least once a second */
+    CFS_EVENT_CONTINUE, /* the turn that a CONTINUE asked for */
 } CfsEventKind;
 
 typedef struct {
@@ -77,6 +78,11 @@ typedef enum {
     CFS_EFFECT_CHANGED,  /* caches must let go, then watchers may know */
     CFS_EFFECT_RELOADED, /* the whole tree was replaced: forget everything */
     CFS_EFFECT_LEAVE,    /* leave the group, connect again after a delay */
+    /* Work that is done in pieces, so that no step takes long: come back with
+     * CFS_EVENT_CONTINUE when what was sent has left and others had their
+     * turn. One at a time. */
+    CFS_EFFECT_CONTINUE,
+    CFS_EFFECT_CLUSTER_LOG, /* this node has to say something to all */
 } CfsEffectKind;
 
 typedef struct {
@@ -98,6 +104,10 @@ typedef struct {
     } changed;              /* CHANGED */
     guint64 step;   /* CHANGED, RELOADED: for cfs_views_release(), or 0 */
     guint delay_ms; /* LEAVE; G_MAXUINT: never connect again */
+    struct {
+        int priority; /* as in syslog(3) */
+        char *text;   /* owned */
+    } log;            /* CLUSTER_LOG */
 } CfsEffect;
 
 void cfs_effect_free(CfsEffect *self);

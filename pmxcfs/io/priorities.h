@@ -16,5 +16,7 @@
 #define CFS_PRIORITY_STORE CFS_PRIORITY_GROUP
 #define CFS_PRIORITY_FUSE G_PRIORITY_DEFAULT
 #define CFS_PRIORITY_IPC CFS_PRIORITY_FUSE
+/* Work in pieces takes turns with requests. */
+#define CFS_PRIORITY_WORK CFS_PRIORITY_FUSE
 
 #endif

@@ -28,6 +28,7 @@ typedef struct {
     gint64 rejoin_ms; /* -1: not leaving */
     guint partition;
     gint64 clock_skew_ms;
+    gboolean has_work; /* its CONTINUE is under way */
 } Node;
 
 struct SimCluster {
@@ -135,8 +136,12 @@ run_effect(Node *node, const CfsEffect *effect)
     case CFS_EFFECT_LEAVE:
         on_leave(node, effect);
         break;
+    case CFS_EFFECT_CONTINUE:
+        node->has_work = TRUE;
+        break;
     case CFS_EFFECT_CHANGED:
     case CFS_EFFECT_RELOADED:
+    case CFS_EFFECT_CLUSTER_LOG:
         break;
     }
 }
@@ -246,6 +251,7 @@ end_process(Node *node)
 {
     g_clear_pointer(&node->replica, cfs_replica_free);
     node->rejoin_ms = -1;
+    node->has_work = FALSE;
     g_queue_clear_full(&node->replies, g_free);
     g_hash_table_remove_all(node->waiting);
 }
@@ -536,25 +542,40 @@ commit_next(Node *node)
     return TRUE;
 }
 
+static gboolean
+work_next(Node *node)
+{
+    CfsEvent event = event_of(node, CFS_EVENT_CONTINUE);
+
+    if (!node->has_work) {
+        return FALSE;
+    }
+    node->has_work = FALSE;
+    step(node, &event);
+    return TRUE;
+}
+
 gboolean
 sim_step(SimCluster *self)
 {
-    guint start = (guint)g_rand_int_range(self->rand, 0, (gint32)self->n * 3);
+    guint start = (guint)g_rand_int_range(self->rand, 0, (gint32)self->n * 4);
 
-    for (guint i = 0; i < self->n * 3; i++) {
-        guint choice = (start + i) % (self->n * 3);
-        Node *node = &self->nodes[choice / 3];
+    for (guint i = 0; i < self->n * 4; i++) {
+        guint choice = (start + i) % (self->n * 4);
+        Node *node = &self->nodes[choice / 4];
         gboolean did;
 
         if (node->replica == NULL) {
             continue;
         }
-        if (choice % 3 == 0) {
+        if (choice % 4 == 0) {
             did = sim_group_order(self->group, node->number);
-        } else if (choice % 3 == 1) {
+        } else if (choice % 4 == 1) {
             did = get_next(node);
-        } else {
+        } else if (choice % 4 == 2) {
             did = commit_next(node);
+        } else {
+            did = work_next(node);
         }
         if (did) {
             return TRUE;
