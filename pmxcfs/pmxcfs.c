@@ -47,6 +47,7 @@ typedef struct {
     Options options;
     char *node_name;
     gid_t group_id;
+    guint32 start_time;
     int lock;
     int parent; /* -1: nobody waits for us */
     GMainLoop *loop;
@@ -335,6 +336,29 @@ on_tree_reloaded(gpointer data)
         cfs_corosync_conf_on_reloaded(self->corosync_conf,
                                       cfs_replica_tree(self->replica));
     }
+    if (self->ipc != NULL) {
+        cfs_ipc_on_reloaded(self->ipc);
+    }
+}
+
+static void
+on_tree_applied(gpointer data, const CfsEffect *effect)
+{
+    Daemon *self = data;
+
+    if (self->ipc != NULL) {
+        cfs_ipc_on_applied(self->ipc, effect);
+    }
+}
+
+static void
+on_turn(gpointer data)
+{
+    Daemon *self = data;
+
+    if (self->ipc != NULL) {
+        cfs_ipc_on_turn(self->ipc);
+    }
 }
 
 static void
@@ -343,6 +367,8 @@ choose_mode(Daemon *self)
     CfsTree *tree = cfs_replica_tree(self->replica);
     const CfsEffectsWatcher watcher = {.on_changed = on_tree_changed,
                                        .on_reloaded = on_tree_reloaded,
+                                       .on_applied = on_tree_applied,
+                                       .on_turn = on_turn,
                                        .on_log = log_to_cluster,
                                        .data = self};
     const CfsCorosyncConfHandler handler = {.is_being_written =
@@ -380,8 +406,9 @@ open_database(Daemon *self, GError **error)
                     PVE_DATABASE);
         return FALSE;
     }
+    self->start_time = cfs_process_start_time();
     self->replica = cfs_replica_new(
-        tree, cfs_views_new(self->node_name, cfs_process_start_time()));
+        tree, cfs_views_new(self->node_name, self->start_time));
     cfs_replica_set_trace(self->replica, on_trace, NULL);
     log_to_cluster(self, LOG_INFO, "starting cluster log");
     self->lock_timers = cfs_lock_timers_new(self->replica);
@@ -468,6 +495,7 @@ on_members(gpointer data,
 
     cfs_views_set_cluster(cfs_replica_views(self->replica), cluster_name,
                           config_version, nodes);
+    on_turn(self);
 }
 
 /* Some cluster tools look only there. */
@@ -574,7 +602,8 @@ start(Daemon *self, GError **error)
         !cfs_fuse_start(self->fuse, PVE_MOUNT_DIR, error)) {
         return FALSE;
     }
-    self->ipc = cfs_ipc_new(self->effects, self->group_id);
+    self->ipc =
+        cfs_ipc_new(self->effects, self->group_id, self->start_time);
     join_cluster(self);
     return TRUE;
 }

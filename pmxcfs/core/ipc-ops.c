@@ -75,27 +75,6 @@ get_guests(const CfsIpcContext *context, Request *request, GBytes **answer)
 
 /* --- files --- */
 
-/* Returns: (owned) @path without empty components. */
-static char *
-normalize(const char *path)
-{
-    GString *out = g_string_new(NULL);
-
-    for (const char *p = path; *p != '\0';) {
-        gsize length = strcspn(p, "/");
-
-        if (length > 0) {
-            if (out->len > 0) {
-                g_string_append_c(out, '/');
-            }
-            g_string_append_len(out, p, (gssize)length);
-        }
-        p += length;
-        p += strspn(p, "/");
-    }
-    return g_string_free(out, FALSE);
-}
-
 static GBytes *
 content_of(const CfsEntry *entry)
 {
@@ -113,7 +92,7 @@ get_config(const CfsIpcContext *context, Request *request, GBytes **answer)
     if (request->size == 0) {
         return EINVAL;
     }
-    path = normalize(last_string(request));
+    path = cfs_access_normalize(last_string(request));
     if (context->is_read_only && cfs_access_is_private(path)) {
         return EPERM;
     }
@@ -288,6 +267,44 @@ get_log(const CfsIpcContext *context, Request *request, GBytes **answer)
     return 0;
 }
 
+/* --- ours --- */
+
+static int
+subscribe(const CfsIpcContext *context, Request *request, GBytes **answer)
+{
+    return cfs_ipc_session_subscribe(context->session, &request->reader,
+                                     answer);
+}
+
+static int
+make_snapshot(const CfsIpcContext *context, Request *request, GBytes **answer)
+{
+    return cfs_ipc_session_snapshot(context->session, &request->reader,
+                                    context->clock_ms, answer);
+}
+
+static int
+list_snapshot(const CfsIpcContext *context, Request *request, GBytes **answer)
+{
+    return cfs_ipc_session_list(context->session, &request->reader,
+                                context->clock_ms, answer);
+}
+
+static int
+read_part(const CfsIpcContext *context, Request *request, GBytes **answer)
+{
+    return cfs_ipc_session_read(context->session, &request->reader,
+                                context->clock_ms, answer);
+}
+
+static int
+release_snapshot(const CfsIpcContext *context,
+                 Request *request,
+                 GBytes **answer)
+{
+    return cfs_ipc_session_release(context->session, &request->reader, answer);
+}
+
 /* --- the table --- */
 
 static const struct {
@@ -303,6 +320,11 @@ static const struct {
     {PVE_IPC_GUEST_PROPERTY, FALSE, get_property},
     {PVE_IPC_VERIFY_TOKEN, FALSE, verify_token},
     {PVE_IPC_GUEST_PROPERTIES, FALSE, get_properties},
+    {PVE_IPC_SUBSCRIBE, FALSE, subscribe},
+    {PVE_IPC_SNAPSHOT, FALSE, make_snapshot},
+    {PVE_IPC_LIST, FALSE, list_snapshot},
+    {PVE_IPC_READ, FALSE, read_part},
+    {PVE_IPC_RELEASE, FALSE, release_snapshot},
 };
 
 static int

@@ -101,6 +101,8 @@ typedef struct {
     struct {
         GPtrArray *changes; /* of CfsChange: what one operation did */
         guint64 origin;     /* the request of this node that made it, or 0 */
+        guint64 version;    /* of the tree with it */
+        guint32 writer;     /* the node */
     } changed;              /* CHANGED */
     guint64 step;   /* CHANGED, RELOADED: for cfs_views_release(), or 0 */
     guint delay_ms; /* LEAVE; G_MAXUINT: never connect again */

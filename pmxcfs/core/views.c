@@ -241,6 +241,12 @@ cfs_views_set_cluster(CfsViews *self,
     self->cluster_info++;
 }
 
+guint32
+cfs_views_cluster_version(CfsViews *self)
+{
+    return self->cluster_info;
+}
+
 void
 cfs_views_set_online(CfsViews *self, GArray *members)
 {

@@ -49,6 +49,8 @@ void cfs_views_set_cluster(CfsViews *self,
                            const char *name,
                            guint32 config_version,
                            GPtrArray *nodes);
+/* Counts the changes of what .members shows. */
+guint32 cfs_views_cluster_version(CfsViews *self);
 /* Who is in the group now; @members of CfsMember. */
 void cfs_views_set_online(CfsViews *self, GArray *members);
 

@@ -124,6 +124,9 @@ run_changed(CfsEffects *self, CfsEffect *effect)
         self->watcher.on_changed(self->watcher.data, changes->pdata[i],
                                  effect->changed.origin != 0);
     }
+    if (self->watcher.on_applied != NULL) {
+        self->watcher.on_applied(self->watcher.data, effect);
+    }
     if (self->client.on_changed != NULL) {
         self->client.on_changed(self->client.data, effect->changed.changes,
                                 effect->changed.origin, effect->step);
@@ -261,6 +264,9 @@ cfs_effects_end(CfsEffects *self)
 {
     g_assert(self->depth > 0);
     self->depth--;
+    if (self->depth == 0 && self->watcher.on_turn != NULL) {
+        self->watcher.on_turn(self->watcher.data);
+    }
     if (self->depth > 0 || !self->has_stores) {
         return;
     }
