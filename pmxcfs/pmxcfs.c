@@ -24,6 +24,7 @@
 #include "pmxcfs/io/effects.h"
 #include "pmxcfs/io/fuse.h"
 #include "pmxcfs/io/group.h"
+#include "pmxcfs/io/ipc.h"
 #include "pmxcfs/io/lock-timers.h"
 #include "pmxcfs/io/members.h"
 #include "pmxcfs/io/notifier.h"
@@ -62,6 +63,7 @@ typedef struct {
     CfsStatusEffects *status_effects;
     CfsLockTimers *lock_timers;
     CfsFuse *fuse;
+    CfsIpc *ipc;
     CfsQuorum *quorum;
     CfsMembers *members;
     CfsGroup *group;
@@ -571,7 +573,7 @@ start(Daemon *self, GError **error)
     const CfsFuseHandler handler = {
         .on_ready = on_mount_ready, .on_ended = on_mount_ended, .data = self};
 
-    self->start_time = (guint32)time(NULL);
+    self->start_time = cfs_process_start_time();
     open_status(self);
     if (!open_database(self, error)) {
         return FALSE;
@@ -585,6 +587,7 @@ start(Daemon *self, GError **error)
         !cfs_fuse_start(self->fuse, PVE_MOUNT_DIR, error)) {
         return FALSE;
     }
+    self->ipc = cfs_ipc_new(self->effects, self->group_id);
     join_cluster(self);
     return TRUE;
 }
@@ -596,6 +599,7 @@ stop(Daemon *self)
     if (self->fuse != NULL) {
         g_message("teardown filesystem");
         cfs_process_raise_restart_flag(self->group_id);
+        g_clear_pointer(&self->ipc, cfs_ipc_free);
         cfs_fuse_stop(self->fuse);
     }
     if (self->effects != NULL) {

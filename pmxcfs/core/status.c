@@ -794,7 +794,7 @@ on_confchg(CfsStatus *self)
     self->has_told = FALSE;
     drop_unsent_logs(self); /* the next state will hold them */
     cfs_sync_set_members(self->sync, members, n);
-    text = cfs_sync_describe(self->sync, FALSE);
+    text = cfs_sync_describe(self->sync, CFS_SYNC_ALL);
     trace(self, G_LOG_LEVEL_MESSAGE, "members: %s", text);
     if (!cfs_sync_is_member(self->sync, self->self)) {
         on_removed(self);

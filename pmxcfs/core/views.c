@@ -97,6 +97,12 @@ cfs_views_set_status(CfsViews *self, CfsStatus *status)
     self->status = status;
 }
 
+CfsStatus *
+cfs_views_status(CfsViews *self)
+{
+    return self->status;
+}
+
 static void
 count(CfsViews *self, guint position)
 {
@@ -380,6 +386,16 @@ cfs_views_text(CfsViews *self, guint position, CfsTree *tree)
 {
     g_assert(position < G_N_ELEMENTS(views));
     return views[position].text(self, tree);
+}
+
+char *
+cfs_views_text_now(CfsViews *self, guint position, CfsTree *tree)
+{
+    CfsAnnounce *announce = g_steal_pointer(&self->announce);
+    char *text = cfs_views_text(self, position, tree);
+
+    self->announce = announce;
+    return text;
 }
 
 int

@@ -22,6 +22,8 @@ const char *cfs_views_node_name(CfsViews *self);
 /* What .members, .clusterlog, .rrd and the keys of .version show; borrowed for
  * as long as we live. Without it they are empty. */
 void cfs_views_set_status(CfsViews *self, CfsStatus *status);
+/* Borrowed; NULL: there is none. */
+CfsStatus *cfs_views_status(CfsViews *self);
 
 /* What the counters of .version live on. */
 void cfs_views_on_changes(CfsViews *self, const CfsOp *op, GPtrArray *changes);
@@ -44,6 +46,8 @@ const char *cfs_views_name(guint position, CfsViewKind *kind);
 int cfs_views_find(const char *name);
 /* Returns: (owned) the text of a file, or the target of a link. */
 char *cfs_views_text(CfsViews *self, guint position, CfsTree *tree);
+/* As cfs_views_text(), nothing held back: for who reads past the kernel. */
+char *cfs_views_text_now(CfsViews *self, guint position, CfsTree *tree);
 /* Writes to a virtual file; needs no quorum. Returns the number of bytes
  * taken, or a negative errno. */
 int cfs_views_write(CfsViews *self,
