@@ -24,6 +24,7 @@
 #include "pmxcfs/io/effects.h"
 #include "pmxcfs/io/fuse.h"
 #include "pmxcfs/io/group.h"
+#include "pmxcfs/io/ipc.h"
 #include "pmxcfs/io/lock-timers.h"
 #include "pmxcfs/io/members.h"
 #include "pmxcfs/io/notifier.h"
@@ -57,6 +58,7 @@ typedef struct {
     CfsEffects *effects;
     CfsLockTimers *lock_timers;
     CfsFuse *fuse;
+    CfsIpc *ipc;
     CfsQuorum *quorum;
     CfsMembers *members;
     CfsGroup *group;
@@ -284,8 +286,9 @@ on_trace(gpointer data, GLogLevelFlags level, const char *text)
 
 /* What the daemon itself has to say to all. */
 static void
-log_to_cluster(Daemon *self, int priority, const char *text)
+log_to_cluster(gpointer data, int priority, const char *text)
 {
+    Daemon *self = data;
     const CfsClogEntry entry = {.time = (guint32)time(NULL),
                                 .pid = (guint32)getpid(),
                                 .priority = (guint8)priority,
@@ -340,6 +343,7 @@ choose_mode(Daemon *self)
     CfsTree *tree = cfs_replica_tree(self->replica);
     const CfsEffectsWatcher watcher = {.on_changed = on_tree_changed,
                                        .on_reloaded = on_tree_reloaded,
+                                       .on_log = log_to_cluster,
                                        .data = self};
     const CfsCorosyncConfHandler handler = {.is_being_written =
                                                 is_being_written,
@@ -377,7 +381,7 @@ open_database(Daemon *self, GError **error)
         return FALSE;
     }
     self->replica = cfs_replica_new(
-        tree, cfs_views_new(self->node_name, (guint32)time(NULL)));
+        tree, cfs_views_new(self->node_name, cfs_process_start_time()));
     cfs_replica_set_trace(self->replica, on_trace, NULL);
     log_to_cluster(self, LOG_INFO, "starting cluster log");
     self->lock_timers = cfs_lock_timers_new(self->replica);
@@ -570,6 +574,7 @@ start(Daemon *self, GError **error)
         !cfs_fuse_start(self->fuse, PVE_MOUNT_DIR, error)) {
         return FALSE;
     }
+    self->ipc = cfs_ipc_new(self->effects, self->group_id);
     join_cluster(self);
     return TRUE;
 }
@@ -581,6 +586,7 @@ stop(Daemon *self)
     if (self->fuse != NULL) {
         g_message("teardown filesystem");
         cfs_process_raise_restart_flag(self->group_id);
+        g_clear_pointer(&self->ipc, cfs_ipc_free);
         cfs_fuse_stop(self->fuse);
     }
     if (self->effects != NULL) {

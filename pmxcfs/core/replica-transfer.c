@@ -4,83 +4,120 @@
 
 #include "pmxcfs/core/core-error.h"
 
+/* Of content to send, in one step of the loop. One file more at most. */
+#define SEND_SLICE_BYTES (256u << 10)
+#define SEND_SLICE_ENTRIES 256u
+
 /* --- what the leader sends ------------------------------------------------ */
 
-/* The whole entries, children after parents or not: receivers take any
- * order. Always ends with UPDATE_COMPLETE. */
+static void
+send_update(CfsReplica *self, const CfsEntry *entry)
+{
+    CfsHeader header = {.type = CFS_MESSAGE_UPDATE,
+                        .protocol = CFS_PROTOCOL_DATABASE,
+                        .time = self->event->time_s,
+                        .epoch = self->epoch};
+    GByteArray *out = g_byte_array_sized_new(CFS_MESSAGE_STATE_SIZE +
+                                             cfs_entry_encoded_size(entry));
+    g_autoptr(GBytes) message = NULL;
+
+    cfs_message_write(out, &header);
+    cfs_entry_encode(entry, out);
+    message = g_byte_array_free_to_bytes(out);
+    cfs_replica_send_bytes(self, message);
+}
+
+/* Whole entries as they were when all states were there, children after
+ * parents or not: receivers take any order. We are synced and go on applying
+ * meanwhile. Always ends with UPDATE_COMPLETE. */
 void
 cfs_replica_send_updates(CfsReplica *self)
 {
     g_autoptr(GHashTable) missing = cfs_sync_missing(self->sync);
     g_autoptr(GPtrArray) entries = cfs_tree_entries(self->tree);
-    guint sent = 0;
 
+    cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE, "start sending inode updates");
+    cfs_replica_drop_updates(self);
+    self->outgoing =
+        g_ptr_array_new_with_free_func((GDestroyNotify)cfs_entry_unref);
     for (guint i = 0; i < entries->len; i++) {
-        const CfsEntry *entry = g_ptr_array_index(entries, i);
-        g_autoptr(GByteArray) payload = NULL;
+        CfsEntry *entry = g_ptr_array_index(entries, i);
 
         if (g_hash_table_contains(missing, &entry->inode)) {
-            payload = g_byte_array_new();
-            cfs_entry_encode(entry, payload);
-            cfs_replica_send_state_message(self, CFS_MESSAGE_UPDATE, payload);
-            sent++;
+            g_ptr_array_add(self->outgoing, cfs_entry_ref(entry));
         }
     }
-    cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE, "sent all (%u) updates", sent);
+    cfs_replica_continue_updates(self);
+}
+
+void
+cfs_replica_continue_updates(CfsReplica *self)
+{
+    gsize spent = 0;
+
+    for (guint n = 0; n < SEND_SLICE_ENTRIES && spent < SEND_SLICE_BYTES &&
+                      self->n_sent < self->outgoing->len;
+         n++) {
+        const CfsEntry *entry = self->outgoing->pdata[self->n_sent++];
+
+        send_update(self, entry);
+        spent += entry->size;
+    }
+    if (self->n_sent < self->outgoing->len) {
+        return;
+    }
+    cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE, "sent all (%u) updates",
+                      self->n_sent);
+    cfs_replica_drop_updates(self);
     cfs_replica_send_state_message(self, CFS_MESSAGE_UPDATE_COMPLETE, NULL);
 }
 
+void
+cfs_replica_drop_updates(CfsReplica *self)
+{
+    g_clear_pointer(&self->outgoing, g_ptr_array_unref);
+    self->n_sent = 0;
+}
+
 /* --- what a member behind takes ------------------------------------------- */
+
+/* What is not in the leader's index, whoever sent it, is not the leader's tree:
+ * the digest proves where it belongs. */
+static CfsEntry *
+match_update(CfsReplica *self, CfsEntry *entry)
+{
+    const guint8 *digest =
+        cfs_index_find(cfs_sync_leader_index(self->sync), entry->inode);
+
+    return digest != NULL ? cfs_entry_match(entry, digest) : NULL;
+}
 
 void
 cfs_replica_on_update(CfsReplica *self,
                       const CfsHeader *header,
                       PveReader *reader)
 {
-    CfsEntry *entry;
+    g_autoptr(CfsEntry) entry = NULL;
+    CfsEntry *match;
 
     if (self->mode == CFS_MODE_SYNCED) {
         return;
     }
     if (self->mode != CFS_MODE_UPDATE) {
-        cfs_replica_leave(self, "received an update while collecting states");
+        cfs_replica_refuse(self, "an update before the last state");
         return;
     }
     entry = cfs_entry_decode(reader);
     if (entry == NULL) {
-        cfs_replica_leave(self, "received a malformed update");
+        cfs_replica_refuse(self, "a malformed update");
         return;
     }
-    g_hash_table_replace(self->updates, &entry->inode, entry);
-}
-
-/* Holds what the leader sent against its index. Returns: (owned) the updates
- * as the leader has them, or NULL. */
-static GHashTable *
-match_updates(CfsReplica *self, GError **error)
-{
-    const CfsIndex *index = cfs_sync_leader_index(self->sync);
-    g_autoptr(GHashTable) matched = cfs_replica_new_updates();
-    GHashTableIter iter;
-    gpointer value;
-
-    g_hash_table_iter_init(&iter, self->updates);
-    while (g_hash_table_iter_next(&iter, NULL, &value)) {
-        CfsEntry *entry = value;
-        const guint8 *digest = cfs_index_find(index, entry->inode);
-        CfsEntry *match =
-            digest != NULL ? cfs_entry_match(entry, digest) : NULL;
-
-        if (match == NULL) {
-            g_set_error(error, CFS_ERROR, CFS_ERROR_CONTENT,
-                        "update of inode %016" G_GINT64_MODIFIER
-                        "X ('%s') is not in the leader's index",
-                        entry->inode, entry->name);
-            return NULL;
-        }
-        g_hash_table_replace(matched, &match->inode, match);
+    match = match_update(self, entry);
+    if (match == NULL) {
+        cfs_replica_refuse(self, "an update that the leader does not have");
+        return;
     }
-    return g_steal_pointer(&matched);
+    g_hash_table_replace(self->updates, &match->inode, match);
 }
 
 /* Our tree with what the leader sent: (owned) it, or NULL when that is not the
@@ -152,20 +189,14 @@ static void
 commit_update(CfsReplica *self)
 {
     g_autoptr(GArray) gone = g_array_new(FALSE, FALSE, sizeof(guint64));
-    g_autoptr(GHashTable) matched = NULL;
     g_autoptr(GError) error = NULL;
-    CfsTree *tree = NULL;
+    CfsTree *tree;
 
     cfs_replica_trace(
         self, G_LOG_LEVEL_MESSAGE,
         "update complete - trying to commit (got %u inode updates)",
         g_hash_table_size(self->updates));
-    matched = match_updates(self, &error);
-    if (matched != NULL) {
-        g_hash_table_unref(self->updates);
-        self->updates = g_steal_pointer(&matched);
-        tree = build_leaders_tree(self, gone, &error);
-    }
+    tree = build_leaders_tree(self, gone, &error);
     if (tree == NULL) {
         cfs_replica_trace(self, G_LOG_LEVEL_WARNING,
                           "state transfer refused: %s", error->message);
@@ -175,9 +206,24 @@ commit_update(CfsReplica *self)
     replace_tree(self, tree, gone);
     cfs_sync_done(self->sync);
     cfs_sync_set_all_synced(self->sync);
+    self->verify.has_accuser = FALSE; /* it was right */
+    cfs_replica_verify_allow(self);
     cfs_replica_enter_synced(self);
     cfs_replica_flush_late(self);
     cfs_replica_flush_early(self);
+}
+
+/* Synced members take anybody's word that all are equal, and then apply what
+ * waited; so we do that in the same place, but believe only the leader. */
+static void
+note_false_end(CfsReplica *self)
+{
+    Queued *item;
+
+    cfs_replica_refuse(self, "the end of updates, not from the leader");
+    while ((item = g_queue_pop_head(&self->early)) != NULL) {
+        g_queue_push_tail(&self->late, item);
+    }
 }
 
 void
@@ -185,13 +231,21 @@ cfs_replica_on_update_complete(CfsReplica *self,
                                const CfsHeader *header,
                                PveReader *reader)
 {
-    if (self->mode == CFS_MODE_UPDATE) {
+    gboolean is_leaders = cfs_member_equal(self->event->message.sender,
+                                           cfs_sync_leader(self->sync));
+
+    if (self->mode == CFS_MODE_UPDATE && is_leaders) {
         commit_update(self);
+    } else if (self->mode == CFS_MODE_UPDATE) {
+        note_false_end(self);
     } else if (self->mode == CFS_MODE_SYNCED) {
         cfs_sync_set_all_synced(self->sync);
+        if (is_leaders) {
+            cfs_replica_verify_allow(self);
+        }
         cfs_replica_flush_early(self);
     } else {
-        cfs_replica_leave(
-            self, "received the end of updates while collecting states");
+        cfs_replica_refuse(self, "the end of updates before the last state");
+        self->is_doubtful = TRUE;
     }
 }

@@ -194,10 +194,22 @@ sim_can_tell(SimCluster *self, guint node)
 }
 
 gboolean
+sim_can_work(SimCluster *self, guint node)
+{
+    return sim_node_runs(&self->nodes[node]) && self->nodes[node].has_work;
+}
+
+gboolean
+sim_work(SimCluster *self, guint node)
+{
+    return sim_node_work(&self->nodes[node]);
+}
+
+gboolean
 sim_step(SimCluster *self)
 {
     static gboolean (*const kinds[])(SimCluster *, guint) = {
-        sim_order, sim_get, sim_commit, sim_tell};
+        sim_order, sim_get, sim_commit, sim_tell, sim_work};
     guint n = self->n * G_N_ELEMENTS(kinds);
     guint start = sim_dice(&self->dice, n);
 

@@ -94,11 +94,13 @@ gboolean sim_order(SimCluster *self, guint node);  /* its host sends one */
 gboolean sim_get(SimCluster *self, guint node);    /* it hears the group */
 gboolean sim_commit(SimCluster *self, guint node); /* its store writes one */
 gboolean sim_tell(SimCluster *self, guint node);   /* it hears of quorum */
+gboolean sim_work(SimCluster *self, guint node);   /* it goes on */
 /* Would sim_order(), sim_get(), sim_commit() do something? */
 gboolean sim_can_order(SimCluster *self, guint node);
 gboolean sim_can_get(SimCluster *self, guint node);
 gboolean sim_can_commit(SimCluster *self, guint node);
 gboolean sim_can_tell(SimCluster *self, guint node);
+gboolean sim_can_work(SimCluster *self, guint node);
 /* Any of them. */
 gboolean sim_step(SimCluster *self);
 /* Until nothing more happens by itself. */

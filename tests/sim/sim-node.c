@@ -136,6 +136,9 @@ run_effect(SimNode *self, const CfsEffect *effect)
     case CFS_EFFECT_LEAVE:
         on_leave(self, effect);
         break;
+    case CFS_EFFECT_CONTINUE:
+        self->has_work = TRUE;
+        break;
     default:
         break;
     }
@@ -259,7 +262,7 @@ sim_node_end(SimNode *self)
     sim_check_end(self->cluster->check, self->number);
     g_clear_pointer(&self->replica, cfs_replica_free);
     self->is_paused = self->is_connected = self->is_leaving = FALSE;
-    self->is_late = self->loses_update = FALSE;
+    self->is_late = self->loses_update = self->has_work = FALSE;
     self->told_problem = 0;
     self->rejoin_ms = -1;
     g_queue_clear_full(&self->replies, g_free);
@@ -417,6 +420,19 @@ sim_node_tell(SimNode *self)
         return FALSE;
     }
     event.quorate = GPOINTER_TO_INT(g_queue_pop_head(&self->news));
+    sim_node_step(self, &event);
+    return TRUE;
+}
+
+gboolean
+sim_node_work(SimNode *self)
+{
+    CfsEvent event = sim_node_event(self, CFS_EVENT_CONTINUE);
+
+    if (!sim_node_runs(self) || !self->has_work) {
+        return FALSE;
+    }
+    self->has_work = FALSE;
     sim_node_step(self, &event);
     return TRUE;
 }

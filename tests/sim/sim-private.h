@@ -46,6 +46,7 @@ typedef struct {
     int told_problem;
     gboolean is_late;
     gboolean loses_update;
+    gboolean has_work; /* its CONTINUE is under way */
 } SimNode;
 
 struct SimCluster {
@@ -82,6 +83,7 @@ gboolean sim_node_runs(const SimNode *self);
 gboolean sim_node_get(SimNode *self);
 gboolean sim_node_commit(SimNode *self);
 gboolean sim_node_tell(SimNode *self);
+gboolean sim_node_work(SimNode *self);
 void sim_node_tick(SimNode *self);
 /* The connection to corosync is gone. */
 void sim_node_lose(SimNode *self);

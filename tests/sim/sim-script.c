@@ -44,6 +44,12 @@ do_tell(SimCluster *cluster, const SimDecision *d)
 }
 
 static void
+do_work(SimCluster *cluster, const SimDecision *d)
+{
+    repeat(cluster, d, sim_work);
+}
+
+static void
 do_run(SimCluster *cluster, const SimDecision *d)
 {
     for (guint i = 0; i < MAX_STEPS && sim_step(cluster); i++) {
@@ -247,6 +253,7 @@ static const struct {
     [SIM_DO_GET] = {"get", HAS_NODE | HAS_NUMBER, do_get},
     [SIM_DO_COMMIT] = {"commit", HAS_NODE | HAS_NUMBER, do_commit},
     [SIM_DO_TELL] = {"tell", HAS_NODE | HAS_NUMBER, do_tell},
+    [SIM_DO_WORK] = {"work", HAS_NODE | HAS_NUMBER, do_work},
     [SIM_DO_RUN] = {"run", HAS_DICE, do_run},
     [SIM_DO_SUBMIT] = {"submit", HAS_NODE | HAS_OP, do_submit},
     [SIM_DO_INTERRUPT] = {"interrupt", HAS_NODE, do_interrupt},

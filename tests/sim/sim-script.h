@@ -27,6 +27,7 @@ typedef enum {
     SIM_DO_GET,       /* the same */
     SIM_DO_COMMIT,    /* the same */
     SIM_DO_TELL,      /* the same */
+    SIM_DO_WORK,      /* the same */
     SIM_DO_RUN,       /* until nothing happens by itself */
     SIM_DO_SUBMIT,    /* an operation */
     SIM_DO_INTERRUPT, /* its oldest caller */

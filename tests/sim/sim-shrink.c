@@ -155,7 +155,7 @@ simplify(Shrink *self)
             &g_array_index(self->script->decisions, SimDecision, i);
         SimDecision old = *d;
 
-        if (d->what > SIM_DO_TELL || d->number <= 1) {
+        if (d->what > SIM_DO_WORK || d->number <= 1) {
             continue;
         }
         d->number = 1;

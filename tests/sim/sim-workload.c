@@ -286,7 +286,7 @@ make_step(SimWorkload *self, SimCluster *cluster, SimDecision *d)
     } steps[] = {{SIM_DO_ORDER, sim_can_order}, {SIM_DO_ORDER, sim_can_order},
                  {SIM_DO_GET, sim_can_get},     {SIM_DO_GET, sim_can_get},
                  {SIM_DO_GET, sim_can_get},     {SIM_DO_COMMIT, sim_can_commit},
-                 {SIM_DO_TELL, sim_can_tell}};
+                 {SIM_DO_TELL, sim_can_tell},   {SIM_DO_WORK, sim_can_work}};
     SimDice *dice = &self->dice;
 
     d->number = sim_dice_range(dice, 1, self->burst);
