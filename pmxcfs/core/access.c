@@ -33,9 +33,8 @@ cfs_access_is_below(const char *path, const char *folder)
 {
     gsize length = strlen(folder);
 
-    return length == 0 ||
-           (strncmp(path, folder, length) == 0 &&
-            (path[length] == '\0' || path[length] == '/'));
+    return length == 0 || (strncmp(path, folder, length) == 0 &&
+                           (path[length] == '\0' || path[length] == '/'));
 }
 
 gboolean

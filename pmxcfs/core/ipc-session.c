@@ -228,8 +228,7 @@ append_entry(GByteArray *out,
     guint8 *data;
     guint at;
 
-    pve_write_u32(out,
-                  (guint32)(ENTRY_FIXED + strlen(path) + 1) + content);
+    pve_write_u32(out, (guint32)(ENTRY_FIXED + strlen(path) + 1) + content);
     pve_write_u64(out, entry->inode);
     pve_write_u64(out, entry->version);
     pve_write_u64(out, entry->parent);
@@ -250,8 +249,7 @@ append_entry(GByteArray *out,
 static gboolean
 may_see(CfsIpcSession *self, const char *path)
 {
-    return path != NULL &&
-           !(self->is_read_only && cfs_access_is_private(path));
+    return path != NULL && !(self->is_read_only && cfs_access_is_private(path));
 }
 
 static gboolean
@@ -268,9 +266,10 @@ cfs_ipc_session_list(CfsIpcSession *self,
 {
     Held *held = find_held(self, pve_reader_u32(payload), clock_ms);
     guint32 position = pve_reader_u32(payload);
-    guint32 max_content = MIN(pve_reader_u32(payload), PIECE_BYTES / 2);
+    guint32 max_content = pve_reader_u32(payload);
     const char *given = read_string(payload);
-    g_autofree char *prefix = given != NULL ? cfs_access_normalize(given) : NULL;
+    g_autofree char *prefix =
+        given != NULL ? cfs_access_normalize(given) : NULL;
     GByteArray *out;
     guint32 end, next;
 
@@ -280,11 +279,12 @@ cfs_ipc_session_list(CfsIpcSession *self,
     if (held == NULL) {
         return ESTALE;
     }
+    max_content = MIN(max_content, PIECE_BYTES / 2);
     end = cfs_snapshot_n_entries(held->tree);
     out = g_byte_array_new();
     pve_write_u32(out, 0);
-    for (guint n = 0; position < end && n < PIECE_ENTRIES &&
-                      out->len < PIECE_BYTES;
+    for (guint n = 0;
+         position < end && n < PIECE_ENTRIES && out->len < PIECE_BYTES;
          position++, n++) {
         const CfsEntry *entry = cfs_snapshot_nth(held->tree, position);
         g_autofree char *path = cfs_snapshot_path(held->tree, entry);

@@ -142,8 +142,8 @@ cfs_watch_on_changed(CfsWatch *self, const CfsEffect *effect, guint16 flags)
         event->node = effect->changed.writer;
         event->inode = entry->inode;
         event->is_private = cfs_access_is_private(change->path);
-        event->is_other_private = change->new_path != NULL &&
-                                  cfs_access_is_private(change->new_path);
+        event->is_other_private =
+            change->new_path != NULL && cfs_access_is_private(change->new_path);
         append(self, event, change->path, change->new_path);
     }
 }
@@ -313,9 +313,8 @@ append_event(CfsWatcher *self, const Event *event, GByteArray *out)
         }
         return;
     }
-    if ((self->kinds & bit) != 0 &&
-        (!is_tree || has_path(self, event->path) ||
-         has_path(self, event->other))) {
+    if ((self->kinds & bit) != 0 && (!is_tree || has_path(self, event->path) ||
+                                     has_path(self, event->other))) {
         g_byte_array_append(out, event->record->data, event->record->len);
     }
 }

@@ -63,8 +63,7 @@ void cfs_watcher_free(CfsWatcher *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CfsWatcher, cfs_watcher_free)
 /* Goes on behind event @sequence of @instance. FALSE: that is not known any
  * more, it begins now. */
-gboolean
-cfs_watcher_seek(CfsWatcher *self, guint64 instance, guint64 sequence);
+gboolean cfs_watcher_seek(CfsWatcher *self, guint64 instance, guint64 sequence);
 /* Appends whole records to @out, of up to @max bytes, that come next. Returns:
  * the place behind them, for cfs_watcher_move(); 0: there is nothing. Events
  * that the filter holds back are passed. */

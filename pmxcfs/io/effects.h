@@ -45,6 +45,9 @@ typedef struct {
     void (*on_reloaded)(gpointer data);
     /* For the cluster log; @priority as in syslog(3). */
     void (*on_log)(gpointer data, int priority, const char *text);
+    /* A CFS_EFFECT_CHANGED, behind its changes. */
+    void (*on_applied)(gpointer data, const CfsEffect *effect);
+    void (*on_turn)(gpointer data); /* a bundle of events is over */
     gpointer data;
 } CfsEffectsWatcher;
 

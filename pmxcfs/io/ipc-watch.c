@@ -141,8 +141,8 @@ look(CfsIpc *self)
     return (CfsIpcTold){
         .is_quorate = cfs_replica_is_quorate(self->replica),
         .is_synced = cfs_replica_mode(self->replica) == CFS_MODE_SYNCED,
-        .members =
-            cfs_views_cluster_version(cfs_replica_views(self->replica)),
+        .members = cfs_nodelist_version(cfs_status_nodelist(
+            cfs_views_status(cfs_replica_views(self->replica)))),
         .guests = cfs_guests_version(
             cfs_tree_guests(cfs_replica_tree(self->replica)))};
 }
@@ -169,6 +169,24 @@ cfs_ipc_on_turn(CfsIpc *self)
     if (cfs_watch_last(self->shared.watch) != last) {
         wake(self);
     }
+}
+
+void
+cfs_ipc_on_status(CfsIpc *self, const CfsStatusEffect *effect)
+{
+    switch (effect->what) {
+    case CFS_STATUS_CHANGED_KEY:
+        cfs_watch_note(self->shared.watch, PVE_EVENT_STATUS, version_of(self),
+                       0, effect->key, effect->node);
+        break;
+    case CFS_STATUS_CHANGED_LOG:
+        note(self, PVE_EVENT_LOG, 0);
+        break;
+    case CFS_STATUS_CHANGED_NODES:
+        cfs_ipc_on_turn(self); /* the counter of members has grown */
+        break;
+    }
+    wake(self);
 }
 
 /* --- clients --- */

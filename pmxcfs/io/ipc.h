@@ -31,5 +31,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(CfsIpc, cfs_ipc_free)
 void cfs_ipc_on_applied(CfsIpc *self, const CfsEffect *effect);
 void cfs_ipc_on_reloaded(CfsIpc *self);
 void cfs_ipc_on_turn(CfsIpc *self);
+/* @effect: of the kind CHANGED. */
+void cfs_ipc_on_status(CfsIpc *self, const CfsStatusEffect *effect);
 
 #endif

@@ -188,6 +188,14 @@ for name, number, data in (
         ("log", 7, b"\6\5\4root\0tag\0hello\0"),
         ("read-log", 8, bytes(16) + b"root\0"), ("rrd", 10, b""),
         ("property", 11, b"d\0\0\0lock\0"), ("token", 12, b"lock: backup\0"),
-        ("properties", 13, b"\0\0\0\0\2lock\0tags\0"), ("unknown", 9, b"")):
+        ("properties", 13, b"\0\0\0\0\2lock\0tags\0"), ("unknown", 9, b""),
+        ("subscribe", 129, struct.pack("<IQQH", 0x1fff, 1, 0, 2)
+         + b"nodes//n1/\0\0"),
+        ("snapshot", 130, b""),
+        ("list", 131, struct.pack("<III", 1, 0, 65536) + b"\0"),
+        ("read", 132, struct.pack("<IQII", 1, 6, 2, 4096) + b"\0"),
+        ("read-now", 132, struct.pack("<IQII", 0, 0, 0, 4096)
+         + b"/storage.cfg\0"),
+        ("release", 133, struct.pack("<I", 1))):
     put("ipc", name, bytes((0, number)) + data)
     put("ipc", name + "-read-only", bytes((1, number)) + data)
