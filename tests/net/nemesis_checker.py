@@ -77,14 +77,18 @@ class Knowledge:
         for op in history.ops:
             if op.kind == "sync" and op.is_ok:
                 self.syncs[op.node].append(op.begin)
-            elif op.kind in CHANGES and op.is_ok:
-                self.reached[op.node].append((op.end, op.begin))
         for fault in history.faults:
             for node in fault.nodes:
                 self.faults[node].append((fault.begin - BEFORE_FAULT_US,
                                           fault.end + AFTER_FAULT_US))
         for begins in self.syncs.values():
             begins.sort()
+        # What may have been acknowledged by a node cut off says nothing of
+        # what the others had done.
+        for op in history.ops:
+            if op.kind in CHANGES and op.is_ok \
+                    and not self.may_vanish([(op.node, op.begin, op.end)]):
+                self.reached[op.node].append((op.end, op.begin))
         for node, pairs in self.reached.items():
             self.reached[node] = self._rising(sorted(pairs))
 
