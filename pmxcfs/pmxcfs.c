@@ -24,6 +24,7 @@
 #include "pmxcfs/io/effects.h"
 #include "pmxcfs/io/fuse.h"
 #include "pmxcfs/io/group.h"
+#include "pmxcfs/io/ipc.h"
 #include "pmxcfs/io/lock-timers.h"
 #include "pmxcfs/io/members.h"
 #include "pmxcfs/io/notifier.h"
@@ -57,6 +58,7 @@ typedef struct {
     CfsEffects *effects;
     CfsLockTimers *lock_timers;
     CfsFuse *fuse;
+    CfsIpc *ipc;
     CfsQuorum *quorum;
     CfsMembers *members;
     CfsGroup *group;
@@ -379,7 +381,7 @@ open_database(Daemon *self, GError **error)
         return FALSE;
     }
     self->replica = cfs_replica_new(
-        tree, cfs_views_new(self->node_name, (guint32)time(NULL)));
+        tree, cfs_views_new(self->node_name, cfs_process_start_time()));
     cfs_replica_set_trace(self->replica, on_trace, NULL);
     log_to_cluster(self, LOG_INFO, "starting cluster log");
     self->lock_timers = cfs_lock_timers_new(self->replica);
@@ -572,6 +574,7 @@ start(Daemon *self, GError **error)
         !cfs_fuse_start(self->fuse, PVE_MOUNT_DIR, error)) {
         return FALSE;
     }
+    self->ipc = cfs_ipc_new(self->effects, self->group_id);
     join_cluster(self);
     return TRUE;
 }
@@ -583,6 +586,7 @@ stop(Daemon *self)
     if (self->fuse != NULL) {
         g_message("teardown filesystem");
         cfs_process_raise_restart_flag(self->group_id);
+        g_clear_pointer(&self->ipc, cfs_ipc_free);
         cfs_fuse_stop(self->fuse);
     }
     if (self->effects != NULL) {

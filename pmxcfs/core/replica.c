@@ -9,6 +9,10 @@
 #define REJOIN_FIRST_MS 100u
 #define REJOIN_DOUBLINGS 8u
 #define REJOIN_PEACE_MS 60000
+/* ... and where members speak a newer protocol. */
+#define REJOIN_VERSION_MS 60000u
+/* Syslog's word (RFC 5424), which the cluster log uses. */
+#define PRIORITY_WARNING 4
 
 /* --- small parts ---------------------------------------------------------- */
 
@@ -290,6 +294,31 @@ cfs_replica_leave(CfsReplica *self, const char *reason)
     cfs_replica_emit(self, CFS_EFFECT_LEAVE)->delay_ms = delay_ms;
 }
 
+/* One line for each configuration: who sends nonsense sends much of it. */
+void
+cfs_replica_refuse(CfsReplica *self, const char *why)
+{
+    CfsMember sender = self->event->message.sender;
+
+    cfs_replica_trace(
+        self, self->has_refused ? G_LOG_LEVEL_DEBUG : G_LOG_LEVEL_WARNING,
+        "ignored a message of member %u/%u: %s", sender.nodeid, sender.pid,
+        why);
+    self->has_refused = TRUE;
+}
+
+void
+cfs_replica_log_to_cluster(CfsReplica *self, const char *text)
+{
+    CfsEffect *effect = cfs_replica_emit(self, CFS_EFFECT_CLUSTER_LOG);
+
+    effect->log.priority = PRIORITY_WARNING;
+    effect->log.text = g_strdup(text);
+}
+
+/* We cannot follow the others, and must not keep them from going on. One bad
+ * message must not end us for good either: we look again whether they still
+ * speak so. */
 void
 cfs_replica_stop_for_version(CfsReplica *self)
 {
@@ -298,7 +327,7 @@ cfs_replica_stop_for_version(CfsReplica *self)
     self->mode = CFS_MODE_VERSION_ERROR;
     cfs_replica_forget_group(self);
     cfs_replica_fail_held(self, EIO);
-    cfs_replica_emit(self, CFS_EFFECT_LEAVE)->delay_ms = G_MAXUINT;
+    cfs_replica_emit(self, CFS_EFFECT_LEAVE)->delay_ms = REJOIN_VERSION_MS;
 }
 
 static void
@@ -325,7 +354,7 @@ on_message(CfsReplica *self)
     case CFS_PARSE_OK:
         break;
     case CFS_PARSE_MALFORMED:
-        cfs_replica_leave(self, "received a message that is too short");
+        cfs_replica_refuse(self, "it is too short");
         return;
     case CFS_PARSE_OLDER:
         cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE,
@@ -408,6 +437,8 @@ start_sync(CfsReplica *self)
         resend_early(self);
     }
     self->mode = CFS_MODE_START_SYNC;
+    self->round_ms = self->told_ms = self->event->clock_ms;
+    self->is_doubtful = FALSE;
     cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE,
                       "starting data syncronisation");
     if (cfs_sync_lowest_nodeid(self->sync) == self->self.nodeid) {
@@ -427,13 +458,14 @@ on_confchg(CfsReplica *self)
         return;
     }
     new_epoch(self);
+    self->has_refused = FALSE;
     drop_late(self);
     g_hash_table_remove_all(self->updates);
     drop_work(self);
     cfs_sync_set_members(self->sync, members, n);
     g_array_append_vals(online, members, n);
     cfs_views_set_online(self->views, online);
-    text = cfs_sync_describe(self->sync, FALSE);
+    text = cfs_sync_describe(self->sync, CFS_SYNC_ALL);
     cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE, "members: %s", text);
     if (!cfs_sync_is_member(self->sync, self->self)) {
         if (self->mode != CFS_MODE_START) {

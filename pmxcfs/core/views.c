@@ -475,6 +475,16 @@ cfs_views_text(CfsViews *self, guint position, CfsTree *tree)
     return views[position].text(self, tree);
 }
 
+char *
+cfs_views_text_now(CfsViews *self, guint position, CfsTree *tree)
+{
+    CfsAnnounce *announce = g_steal_pointer(&self->announce);
+    char *text = cfs_views_text(self, position, tree);
+
+    self->announce = announce;
+    return text;
+}
+
 int
 cfs_views_write(CfsViews *self,
                 guint position,

@@ -61,6 +61,8 @@ const char *cfs_views_name(guint position, CfsViewKind *kind);
 int cfs_views_find(const char *name);
 /* Returns: (owned) the text of a file, or the target of a link. */
 char *cfs_views_text(CfsViews *self, guint position, CfsTree *tree);
+/* As cfs_views_text(), nothing held back: for who reads past the kernel. */
+char *cfs_views_text_now(CfsViews *self, guint position, CfsTree *tree);
 /* Writes to a virtual file; needs no quorum. Returns the number of bytes
  * taken, or a negative errno. */
 int cfs_views_write(CfsViews *self,

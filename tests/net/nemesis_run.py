@@ -117,6 +117,7 @@ class Run:
         self.active = []
         self.problems = []
         self.start_us = 0
+        self.began = 0.0  # what the schedule counts from
         self.features = []
 
     # ---- the whole ------------------------------------------------------
@@ -249,33 +250,35 @@ class Run:
             options.seed, options.seconds,
             [node.name for node in self.cluster.nodes], options.faults,
             tuple(self.features))
-        start = time.monotonic()
-        todo = list(steps)
-        while todo or self.active:
-            now = time.monotonic() - start
-            ending = min(self.active, key=lambda a: a[0], default=None)
-            if ending and (not todo or ending[0] <= todo[0].at):
-                time.sleep(max(0, ending[0] - now))
+        self.began = time.monotonic()
+        while steps or self.active:
+            ending = min(self.active, key=lambda active: active[0],
+                         default=None)
+            if ending and (not steps or steps[0].alone
+                           or ending[0] <= steps[0].at):
+                self._wait_until(ending[0])
                 self._end(ending)
                 continue
-            time.sleep(max(0, todo[0].at - now))
-            step = todo.pop(0)
-            if step.alone:
-                # Whose database is lost is a minority only if the others
-                # have all that it had.
-                self._wait_whole()
-            self._begin(step, start)
-        time.sleep(max(0, options.seconds - (time.monotonic() - start)))
+            self._wait_until(steps[0].at)
+            self._begin(steps.pop(0))
+        self._wait_until(options.seconds)
 
     def _seconds(self):
         return (clock_us() - self.start_us) / 1e6
 
-    def _begin(self, step, start):
+    def _wait_until(self, seconds):
+        time.sleep(max(0, self.began + seconds - time.monotonic()))
+
+    def _begin(self, step):
+        if step.alone:
+            # Whose database is lost is a minority only if the others have
+            # all that it had.
+            self.began += self._wait_whole()
         begin = clock_us()
         self.say(f"{self._seconds():8.2f} s  {step.text}"
                  + (f", for {step.lasts} s" if step.lasts else ""))
         self.world.begin(step.wish)
-        self.active.append((time.monotonic() - start + step.lasts, step,
+        self.active.append((time.monotonic() - self.began + step.lasts, step,
                             begin))
 
     def _end(self, item):
@@ -285,7 +288,7 @@ class Run:
         self.faults.append(Fault(begin, clock_us(), step.nodes, step.text))
         self.say(f"{self._seconds():8.2f} s    ended: {step.text}")
         if step.alone:
-            self._wait_whole()
+            self.began += self._wait_whole()
 
     # ---- the end --------------------------------------------------------
 
