@@ -18,7 +18,8 @@ What is checked, for each object (DESIGN, promises 1, 3 and 4):
 An error of a change means unknown: it may be done, or not, or later. And an
 acknowledged change may vanish, when no fsync on a node that knew of it came
 back well, and all who saw it were being cut off or killed about then: such
-are counted as undone. What a well ended fsync covers never vanishes.
+are counted as undone. What a well ended fsync covers never vanishes; only
+where a majority of the daemons was down it covers this node's disk alone.
 
 Values are never used twice, so the order of a register is a graph of what must
 come before what; it has a cycle exactly when there is no such order.
@@ -75,7 +76,9 @@ class Knowledge:
         self.faults = defaultdict(list)  # node -> [(begin, end)], sorted
         self.reached = defaultdict(list)  # node -> [(end, begin)] of changes
         for op in history.ops:
-            if op.kind == "sync" and op.is_ok:
+            if op.kind == "sync" and op.is_ok and not any(
+                    begin <= op.end and op.begin <= end
+                    for begin, end in history.local):
                 self.syncs[op.node].append(op.begin)
         for fault in history.faults:
             for node in fault.nodes:

@@ -24,6 +24,8 @@ TOP = f"{PVE}/nemesis"
 PYTHON = "/usr/bin/python3"
 SYSLOG = "/var/log/syslog"
 RECOVERY_S = 60
+# What a daemon needs to be a member again once it may.
+JOIN_US = 4_000_000
 KEPT_LOGS = (SYSLOG, "/var/log/corosync/corosync.log",
              "/var/log/pmxcfs.out", "/var/log/corosync.out")
 
@@ -285,7 +287,8 @@ class Run:
         _, step, begin = item
         self.active.remove(item)
         self.world.end(step.wish)
-        self.faults.append(Fault(begin, clock_us(), step.nodes, step.text))
+        self.faults.append((Fault(begin, clock_us(), step.nodes, step.text),
+                            step))
         self.say(f"{self._seconds():8.2f} s    ended: {step.text}")
         if step.alone:
             self.began += self._wait_whole()
@@ -315,7 +318,10 @@ class Run:
             for node in self.cluster.nodes}))
 
     def _history(self):
-        history = History(faults=widen(self.faults, self.cluster.nodes))
+        count = len(self.cluster.nodes)
+        history = History(faults=widen([fault for fault, _ in self.faults],
+                                       self.cluster.nodes),
+                          local=alone_in_the_group(self.faults, count))
         for name in self.clients:
             with open(self._record(name), encoding="utf-8") as lines:
                 history.ops += nemesis_history.read_client(name, lines)
@@ -362,6 +368,24 @@ def widen(faults, nodes):
                          if fault.nodes and 2 * len(hit) >= len(everyone)
                          else fault.nodes, fault.text))
     return out
+
+
+def alone_in_the_group(faults, count):
+    """When too many daemons were away for a majority, though their nodes'
+    corosync may have made one. Returns [(begin, end)]."""
+    absent = [(fault.begin, fault.end + JOIN_US, fault.nodes, any(
+        daemon == "pmxcfs" for _, daemon in step.wish.down))
+        for fault, step in faults if fault.nodes
+        and not step.wish.full and not step.wish.frozen]
+    out = []
+    for begin, end, nodes, is_daemon in absent:
+        others = [other for other in absent
+                  if is_daemon and other[0] <= end and begin <= other[1]]
+        away = {node for other in others for node in other[2]}
+        if 2 * (count - len(away)) <= count and others:
+            out += [(max(begin, other[0]), min(end, other[1]))
+                    for other in others]
+    return sorted(set(out))
 
 
 def statistics(history):
