@@ -10,7 +10,6 @@
 #include <string.h>
 
 #define FIRST_VMID 100u
-#define LOG_ENTRIES 50u
 
 typedef struct {
     guint8 *payload; /* @size bytes and a NUL */
@@ -274,7 +273,7 @@ verify_token(const CfsIpcContext *context, Request *request, GBytes **answer)
 static int
 get_log(const CfsIpcContext *context, Request *request, GBytes **answer)
 {
-    CfsClog *clog = cfs_views_clog(cfs_replica_views(context->replica));
+    CfsStatus *status = cfs_views_status(cfs_replica_views(context->replica));
     guint32 max = pve_reader_u32(&request->reader);
     const char *user;
 
@@ -283,8 +282,7 @@ get_log(const CfsIpcContext *context, Request *request, GBytes **answer)
         return EINVAL;
     }
     user = last_string(request);
-    *answer = take_text(cfs_clog_text(clog, max != 0 ? max : LOG_ENTRIES,
-                                      *user != '\0' ? user : NULL));
+    *answer = take_text(cfs_status_clog_json(status, max, user));
     return 0;
 }
 

@@ -428,9 +428,4 @@ cfs_replica_on_quorum(CfsReplica *self)
     if (!self->quorate) {
         cfs_replica_fail_held(self, EACCES);
     }
-    /* Out of the group: no change of members will tell. */
-    if (!self->quorate &&
-        (self->mode == CFS_MODE_START || self->mode == CFS_MODE_LEAVE)) {
-        cfs_replica_show_alone(self);
-    }
 }

@@ -113,7 +113,6 @@ void cfs_replica_send_op(CfsReplica *self, const CfsOp *op, guint64 id);
 guint64 cfs_replica_take_request(CfsReplica *self, guint64 count);
 void cfs_replica_fail_held(CfsReplica *self, int verdict);
 void cfs_replica_forget_group(CfsReplica *self);
-void cfs_replica_show_alone(CfsReplica *self);
 void cfs_replica_leave(CfsReplica *self, const char *reason);
 /* The message under way is dropped: nobody can have applied it. */
 void cfs_replica_refuse(CfsReplica *self, const char *why);

@@ -263,16 +263,6 @@ cfs_replica_forget_group(CfsReplica *self)
     cfs_sync_set_members(self->sync, NULL, 0);
 }
 
-/* Without corosync nobody is seen but ourselves. */
-void
-cfs_replica_show_alone(CfsReplica *self)
-{
-    g_autoptr(GArray) alone = g_array_new(FALSE, FALSE, sizeof(CfsMember));
-
-    g_array_append_val(alone, self->self);
-    cfs_views_set_online(self->views, alone);
-}
-
 /* Our own state is in doubt: out, in again, and take the others' copy. */
 void
 cfs_replica_leave(CfsReplica *self, const char *reason)
@@ -451,7 +441,6 @@ on_confchg(CfsReplica *self)
 {
     const CfsMember *members = self->event->confchg.members;
     guint n = self->event->confchg.n_members;
-    g_autoptr(GArray) online = g_array_new(FALSE, FALSE, sizeof(CfsMember));
     g_autofree char *text = NULL;
 
     if (self->mode == CFS_MODE_LEAVE || self->mode == CFS_MODE_VERSION_ERROR) {
@@ -463,8 +452,6 @@ on_confchg(CfsReplica *self)
     g_hash_table_remove_all(self->updates);
     drop_work(self);
     cfs_sync_set_members(self->sync, members, n);
-    g_array_append_vals(online, members, n);
-    cfs_views_set_online(self->views, online);
     text = cfs_sync_describe(self->sync, CFS_SYNC_ALL);
     cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE, "members: %s", text);
     if (!cfs_sync_is_member(self->sync, self->self)) {
@@ -495,10 +482,6 @@ static void
 on_disconnected(CfsReplica *self)
 {
     cfs_replica_forget_group(self);
-    /* When we left by ourselves the others are as they were. */
-    if (self->mode != CFS_MODE_LEAVE) {
-        cfs_replica_show_alone(self);
-    }
     if (self->mode != CFS_MODE_VERSION_ERROR) {
         self->mode = CFS_MODE_START;
     }

@@ -92,6 +92,17 @@ cfs_sync_lowest_nodeid(CfsSync *self)
     return self->members->len > 0 ? member_at(self, 0)->id.nodeid : G_MAXUINT32;
 }
 
+GArray *
+cfs_sync_members(CfsSync *self)
+{
+    GArray *members = g_array_new(FALSE, FALSE, sizeof(CfsMember));
+
+    for (guint i = 0; i < self->members->len; i++) {
+        g_array_append_val(members, member_at(self, i)->id);
+    }
+    return members;
+}
+
 void
 cfs_sync_forget_states(CfsSync *self)
 {
@@ -151,7 +162,7 @@ decide(CfsSync *self)
 }
 
 CfsSyncResult
-cfs_sync_add_state(CfsSync *self, CfsMember sender, GBytes *state)
+cfs_sync_collect(CfsSync *self, CfsMember sender, GBytes *state)
 {
     Member *member = find(self, sender);
 
@@ -164,7 +175,27 @@ cfs_sync_add_state(CfsSync *self, CfsMember sender, GBytes *state)
             return CFS_SYNC_WAITING;
         }
     }
-    return decide(self) ? CFS_SYNC_COMPLETE : CFS_SYNC_MALFORMED;
+    return CFS_SYNC_COMPLETE;
+}
+
+CfsSyncResult
+cfs_sync_add_state(CfsSync *self, CfsMember sender, GBytes *state)
+{
+    CfsSyncResult result = cfs_sync_collect(self, sender, state);
+
+    return result == CFS_SYNC_COMPLETE && !decide(self) ? CFS_SYNC_MALFORMED
+                                                        : result;
+}
+
+GPtrArray *
+cfs_sync_states(CfsSync *self)
+{
+    GPtrArray *states = g_ptr_array_new();
+
+    for (guint i = 0; i < self->members->len; i++) {
+        g_ptr_array_add(states, member_at(self, i)->state);
+    }
+    return states;
 }
 
 CfsMember

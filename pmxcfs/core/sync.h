@@ -46,12 +46,20 @@ guint cfs_sync_n_members(CfsSync *self);
 /* G_MAXUINT32 when there are none. */
 guint32 cfs_sync_lowest_nodeid(CfsSync *self);
 
+/* Returns: (owned) of CfsMember, by node id, then pid. */
+GArray *cfs_sync_members(CfsSync *self);
+
 /* Starts collecting anew, for another epoch of the same members. */
 void cfs_sync_forget_states(CfsSync *self);
 /* After CFS_SYNC_COMPLETE leader and synced members are decided. A member whose
  * state is no index has nothing: it cannot lead, and must get everything. */
 CfsSyncResult
 cfs_sync_add_state(CfsSync *self, CfsMember sender, GBytes *state);
+
+/* Collects alone: states of a group without a leader can be anything. */
+CfsSyncResult cfs_sync_collect(CfsSync *self, CfsMember sender, GBytes *state);
+/* Returns: (owned, of GBytes borrowed until the states go) by member. */
+GPtrArray *cfs_sync_states(CfsSync *self);
 
 CfsMember cfs_sync_leader(CfsSync *self);
 const CfsIndex *cfs_sync_leader_index(CfsSync *self);

@@ -42,6 +42,7 @@ make_replica(void)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+    g_autoptr(CfsStatus) status = NULL;
     g_autoptr(CfsReplica) replica = NULL;
     g_autofree guint8 *payload = NULL;
     g_autoptr(GBytes) answer = NULL;
@@ -52,6 +53,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     replica = make_replica();
+    status = cfs_status_new("n1");
+    cfs_views_set_status(cfs_replica_views(replica), status);
     context.replica = replica;
     context.is_read_only = data[0] & 1;
     payload = g_malloc(size - 1);

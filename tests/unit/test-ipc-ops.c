@@ -8,6 +8,7 @@
 #include <string.h>
 
 typedef struct {
+    CfsStatus *status;
     CfsReplica *replica;
     CfsIpcContext context;
 } Fixture;
@@ -38,7 +39,9 @@ setup(Fixture *f, gconstpointer unused)
     static const char *const folders[] = {
         "priv", "nodes", "nodes/n1", "nodes/n1/lxc", "nodes/n1/qemu-server"};
 
+    f->status = cfs_status_new("n1");
     f->replica = cfs_replica_new(cfs_tree_new(1), cfs_views_new("n1", 100));
+    cfs_views_set_status(cfs_replica_views(f->replica), f->status);
     f->context.replica = f->replica;
     for (guint i = 0; i < G_N_ELEMENTS(folders); i++) {
         apply(f, cfs_op_new(CFS_OP_MKDIR, folders[i]));
@@ -49,6 +52,7 @@ static void
 teardown(Fixture *f, gconstpointer unused)
 {
     cfs_replica_free(f->replica);
+    cfs_status_free(f->status);
 }
 
 /* Returns: (owned) the answer, or "errno N". */
