@@ -199,3 +199,13 @@ for name, number, data in (
         ("release", 133, struct.pack("<I", 1))):
     put("ipc", name, bytes((0, number)) + data)
     put("ipc", name + "-read-only", bytes((1, number)) + data)
+
+
+def event(kind, path, other=b""):
+    strings = path + b"\0" + other + b"\0"
+    return struct.pack("<IHHQQQII", 40 + len(strings), kind, 12, 7, 99, 5, 1,
+                       0) + strings
+
+
+put("event", "tree", event(0, b"a/b") + event(3, b"a/b", b"c") + event(12, b""))
+put("event", "cut", event(1, b"a/b")[:-1])
