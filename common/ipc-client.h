@@ -19,7 +19,7 @@
 #ifndef PVE_IPC_CLIENT_H
 #define PVE_IPC_CLIENT_H
 
-#include "common/ipc-proto.h"
+#include "common/ipc-event.h"
 
 #include <glib.h>
 
@@ -54,25 +54,6 @@ GBytes *pve_ipc_read_file(PveIpcClient *self, const char *path, GError **error);
 gboolean pve_ipc_sync(PveIpcClient *self, PveSyncLevel *level, GError **error);
 
 /* --- events --- */
-
-typedef struct {
-    PveEventKind kind;
-    guint flags;      /* of PveEventFlag */
-    guint64 sequence; /* 0: made here */
-    guint64 version;
-    guint64 inode;
-    guint32 node;
-    guint32 value;
-    const char *path;  /* borrowed; "" for none */
-    const char *other; /* borrowed; "" for none */
-} PveEvent;
-
-/* Parses the next record of @size bytes from *@offset on, which moves. FALSE:
- * malformed. */
-gboolean pve_event_parse(const guint8 *bytes,
-                         gsize size,
-                         gsize *offset,
-                         PveEvent *event);
 
 typedef struct PveIpcEvents PveIpcEvents;
 /* @event: NULL when the connection broke, or could not be made: @error

@@ -3,7 +3,7 @@
 
 #include "tests/fuzz/fuzz.h"
 
-#include "common/ipc-client.h"
+#include "common/ipc-event.h"
 
 #include <string.h>
 
