@@ -1165,6 +1165,21 @@ agent_guestconf_with_pending(const AgentGuestConf *conf)
     return view;
 }
 
+char **
+agent_guestconf_snapshot_names(const AgentGuestConf *conf)
+{
+    g_autoptr(GPtrArray) names = g_ptr_array_new();
+
+    for (guint i = 0; i < conf->snapshots->len; i++) {
+        const Section *snapshot = conf->snapshots->pdata[i];
+
+        g_ptr_array_add(names, g_strdup(snapshot->name));
+    }
+    g_ptr_array_sort(names, by_text);
+    g_ptr_array_add(names, NULL);
+    return (char **)g_ptr_array_steal(names, NULL);
+}
+
 AgentGuestConf *
 agent_guestconf_snapshot(const AgentGuestConf *conf, const char *name)
 {

@@ -397,24 +397,33 @@ inside_clear(Inside *self)
 
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Inside, inside_clear)
 
-/* A socket belongs for ever to the namespace it was made in. */
+/* Calls @work in another network namespace, and comes back. Returns what it
+ * returned; -1 with errno when there is no way in. */
 static int
-socket_in(int netns)
+work_in(int netns, int (*work)(gpointer data), gpointer data)
 {
     PVE_AUTOFD(own) = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-    int fd = -1, saved;
+    int result, saved;
 
     if (own < 0 || setns(netns, CLONE_NEWNET) < 0) {
         return -1;
     }
-    fd = netlink_open();
+    result = work(data);
     saved = errno;
     if (setns(own, CLONE_NEWNET) < 0) {
         g_error("cannot return to the host's network namespace: %s",
                 g_strerror(errno));
     }
     errno = saved;
-    return fd;
+    return result;
+}
+
+/* A socket belongs for ever to the namespace it was made in. */
+static int
+open_socket(gpointer data)
+{
+    (void)data;
+    return netlink_open();
 }
 
 static gboolean
@@ -425,7 +434,8 @@ inside_open(Inside *self, guint32 ctid, guint index, GError **error)
 
     self->host = g_strdup_printf("veth%ui%u", ctid, index);
     self->netns = init > 0 ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-    self->inner = self->netns >= 0 ? socket_in(self->netns) : -1;
+    self->inner =
+        self->netns >= 0 ? work_in(self->netns, open_socket, NULL) : -1;
     if (self->inner < 0) {
         return pve_errno_error(error, "enter", path);
     }
@@ -638,6 +648,29 @@ set_gateway(const Inside *self,
     return change_route(self, net, &gateway, TRUE, FALSE, error);
 }
 
+/* Which interface's sysctl, in the namespace of whoever opens it. */
+static int
+promote_secondaries(gpointer data)
+{
+    g_autofree char *path = g_strdup_printf(
+        "/proc/sys/net/ipv4/conf/%s/promote_secondaries", (char *)data);
+    PVE_AUTOFD(fd) = open(path, O_WRONLY | O_CLOEXEC);
+
+    return fd >= 0 && pve_write_all(fd, "1", 1) ? 0 : -1;
+}
+
+/* An IPv4 address takes others of its network along when it goes, unless the
+ * interface promotes them. */
+static void
+remove_address(const Inside *self, const AgentNet *net, const Address *address)
+{
+    if (address->family == AF_INET &&
+        work_in(self->netns, promote_secondaries, net->name) < 0) {
+        g_debug("%s: promote_secondaries: %s", net->name, g_strerror(errno));
+    }
+    (void)change_address(self, net, address, FALSE, NULL);
+}
+
 /* The new address first, the old one last: a connection to the old one may be
  * the one that this command came by. */
 static gboolean
@@ -665,7 +698,7 @@ change_family(const Inside *self,
         (void)change_route(self, net, &address, FALSE, FALSE, NULL);
     }
     if (!is_same && parse_address(old_ip, &address)) {
-        (void)change_address(self, net, &address, FALSE, NULL);
+        remove_address(self, net, &address);
     }
     return TRUE;
 }

@@ -1,6 +1,7 @@
 #include "config.h"
 
 #include "agent/core/guestconf.h"
+#include "agent/core/guestopts.h"
 
 #include <string.h>
 
@@ -376,6 +377,163 @@ test_equals_in_volume(void)
     g_assert_cmpstr(text, ==, "volume=local:a=b,ro=1");
 }
 
+/* --- random files --- */
+
+static const char *
+pick(const char *const *list)
+{
+    return list[g_test_rand_int_range(0, (gint32)g_strv_length((char **)list))];
+}
+
+/* Returns: (owned) a value that @rule takes. */
+static char *
+random_value(const AgentValueRule *rule)
+{
+    static const char *const texts[] = {"/a b/c",
+                                        "local:105/a.raw",
+                                        "10.0.0.1",
+                                        "::1",
+                                        "10.0.0.1/8",
+                                        "dhcp",
+                                        "fe80::1/64",
+                                        "a.b-c",
+                                        "BC:24:11:EE:B5:FE",
+                                        "eth0",
+                                        "5;6",
+                                        "order=1,up=2",
+                                        "/dev/fuse",
+                                        "0640",
+                                        "noatime;nodev",
+                                        "u:0:1:2;g:0:1:2",
+                                        "nfs;cifs",
+                                        "A=b c",
+                                        "Europe/Vienna",
+                                        "\xc3\xbc",
+                                        "UTC",
+                                        "s_1",
+                                        NULL};
+
+    if (rule->choices != NULL) {
+        return g_strdup(pick(rule->choices));
+    }
+    switch (rule->type) {
+    case AGENT_VALUE_BOOLEAN:
+        return g_strdup_printf("%d", g_test_rand_int_range(0, 2));
+    case AGENT_VALUE_INTEGER:
+    case AGENT_VALUE_NUMBER:
+        return g_strdup_printf(
+            "%" G_GINT64_FORMAT,
+            rule->min + g_test_rand_int_range(
+                            0, 1 + (gint32)MIN(9, rule->max - rule->min)));
+    case AGENT_VALUE_SIZE:
+        return agent_size_format((gint64)g_test_rand_int_range(0, 99) << 20);
+    default:
+        break;
+    }
+    for (guint i = 0; i < 500; i++) {
+        const char *text = pick(texts);
+        g_autofree char *taken = agent_value_check(rule, text, NULL);
+
+        if (taken != NULL) {
+            return g_steal_pointer(&taken);
+        }
+    }
+    g_assert_not_reached();
+}
+
+static char *
+random_props(const AgentPropKey *schema)
+{
+    g_autoptr(GHashTable) props =
+        g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+
+    for (const AgentPropKey *key = schema; key->name != NULL; key++) {
+        if (key->is_mandatory || key->is_default ||
+            g_test_rand_int_range(0, 3) == 0) {
+            char *value = random_value(&key->rule);
+
+            if (strchr(value, ',') == NULL) {
+                g_hash_table_replace(props, g_strdup(key->name), value);
+            } else {
+                g_free(value);
+            }
+        }
+    }
+    return agent_props_format(schema, props);
+}
+
+static gint
+by_line(gconstpointer a, gconstpointer b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* A section with some of all options there are; but for unusedN, which go when
+ * their volume is used. */
+static void
+append_random_section(GString *out)
+{
+    g_autoptr(GPtrArray) lines = g_ptr_array_new_with_free_func(g_free);
+
+    if (g_test_rand_bit()) {
+        g_string_append(out, "#notes%3A \n#\n#%C3%BC\n");
+    }
+    for (const AgentGuestOpt *opt = agent_guestopts(); opt->name != NULL;
+         opt++) {
+        g_autofree char *key =
+            opt->count > 0
+                ? g_strdup_printf("%s%d", opt->name,
+                                  g_test_rand_int_range(0, (gint32)opt->count))
+                : g_strdup(opt->name);
+        g_autofree char *value = opt->props != NULL ? random_props(opt->props)
+                                                    : random_value(&opt->rule);
+
+        if (g_test_rand_bit() && !(opt->flags & AGENT_OPT_REPEAT) &&
+            *value != '\0' && strcmp(opt->name, "unused") != 0 &&
+            strcmp(key, "description") != 0 && strcmp(key, "snapstate") != 0) {
+            g_ptr_array_add(lines, g_strdup_printf("%s: %s\n", key, value));
+        }
+    }
+    g_ptr_array_sort(lines, by_line);
+    for (guint i = 0; i < lines->len; i++) {
+        g_string_append(out, lines->pdata[i]);
+    }
+    if (g_test_rand_bit()) {
+        g_string_append(out, "lxc.environment.runtime: A=1\n"
+                             "lxc.environment.runtime: B=x y\n"
+                             "lxc.cap.drop: \nlxc.cap.drop: sys_time\n");
+    }
+    if (g_test_rand_int_range(0, 4) == 0) {
+        g_string_append(out, "  what is this\nlxc.bogus = 1\n");
+    }
+}
+
+/* Parse, write, parse is the identity, and the first text is the second. */
+static void
+test_random(void)
+{
+    for (guint i = 0; i < 300; i++) {
+        g_autoptr(GString) text = g_string_new(NULL);
+        g_autoptr(AgentGuestConf) conf = NULL;
+        g_autofree char *written = NULL;
+
+        append_random_section(text);
+        if (g_test_rand_bit()) {
+            g_string_append(text, "\n[pve:pending]\ndelete: a,b\n");
+        }
+        for (const char *name = "ab"; *name != '\0'; name++) {
+            if (g_test_rand_bit()) {
+                g_string_append_printf(text, "\n[s%c]\n", *name);
+                append_random_section(text);
+            }
+        }
+        conf = parse(text->str);
+        written = agent_guestconf_serialize(conf);
+        g_assert_cmpstr(written, ==, text->str);
+        g_assert_true(agent_guestconf_is_writable(conf, NULL));
+    }
+}
+
 int
 main(int argc, char **argv)
 {
@@ -392,6 +550,7 @@ main(int argc, char **argv)
     g_test_add_func("/guestconf/mounts", test_mounts);
     g_test_add_func("/guestconf/volumes", test_volumes);
     g_test_add_func("/guestconf/pending", test_pending);
+    g_test_add_func("/guestconf/random", test_random);
     g_test_add_func("/guestconf/snapshot", test_snapshot);
     g_test_add_func("/guestconf/damage", test_damage);
     g_test_add_func("/guestconf/odd-volumes", test_odd_volumes);
