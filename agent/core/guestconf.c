@@ -572,7 +572,11 @@ agent_guestconf_parse(guint32 ctid,
         text += n + 1;
     }
     flush_foreign(&self);
+    /* Of snapshots alone. */
     g_hash_table_remove(self.conf->main->values, "snapstate");
+    if (self.conf->pending != NULL) {
+        g_hash_table_remove(self.conf->pending->values, "snapstate");
+    }
     return self.conf;
 }
 
