@@ -5,6 +5,7 @@ ipc-conform's, a client in C; here is what needs the daemon to come and go.
 """
 
 import contextlib
+import os
 import re
 import socket
 import subprocess
@@ -119,6 +120,27 @@ def connect_raw():
     return raw
 
 
+def nonsense():
+    """Nothing that a client may send ends the daemon, or grows it."""
+    def size():
+        text = Path(f"/proc/{daemon.process.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+)", text).group(1)) >> 10
+
+    def send(count, seed):
+        subprocess.run([CLIENT, "fuzz", str(count), str(seed)], check=True,
+                       timeout=20 * TIMEOUT_S)
+
+    count = int(os.environ.get("IPC_FUZZ", "20000"))
+    send(count // 2, 1)
+    before = size()
+    send(count // 2, int(os.environ.get("IPC_FUZZ_SEED", "2")))
+    assert isinstance(call(1), bytes)
+    print(f"# {before} MiB, then {size()} MiB")
+    maps = Path(f"/proc/{daemon.process.pid}/maps").read_text()
+    # The address sanitizer keeps what was freed for a while.
+    assert size() < before + (400 if "libasan" in maps else 64)
+
+
 def silent_strangers():
     """Who connects and says nothing takes no place for long."""
     silent = [connect_raw() for _ in range(300)]
@@ -157,7 +179,7 @@ def main():
     Path("/etc/hosts").write_text("127.0.0.1 localhost\n10.77.0.1 ipcl\n")
     return run_tests(daemon, [
         client_rows, events, events_over_a_restart, start_time_grows, restart_flag, nothing_is_left_in_shm,
-        silent_strangers, greedy_greeting, taken_name])
+        nonsense,         silent_strangers, greedy_greeting, taken_name])
 
 
 sys.exit(main())
