@@ -87,6 +87,12 @@ typedef enum {
  * was asked for. */
 #define PVE_SUBSCRIBE_CONTINUED 1u
 
+/* The request of SNAPSHOT may say: hold nothing, id will be 0. */
+#define PVE_SNAPSHOT_LOOK 1u
+
+/* What stat(2) on the mount says of an inode is so much more. */
+#define PVE_IPC_INODE_BASE 1024u
+
 typedef enum { PVE_SYNC_LOCAL = 0, PVE_SYNC_MAJORITY = 1 } PveSyncLevel;
 
 #endif

@@ -184,6 +184,21 @@ make_place(CfsIpcSession *self)
     return place;
 }
 
+static Held *
+hold(CfsIpcSession *self, gint64 clock_ms)
+{
+    Held *held = make_place(self);
+
+    if (self->shared->n_snapshots >= CFS_IPC_ALL_SNAPSHOTS) {
+        return NULL;
+    }
+    self->shared->n_snapshots++;
+    held->id = ++self->last_id;
+    held->used_ms = clock_ms;
+    held->tree = cfs_snapshot_new(cfs_replica_tree(self->shared->replica));
+    return held;
+}
+
 int
 cfs_ipc_session_snapshot(CfsIpcSession *self,
                          PveReader *payload,
@@ -191,24 +206,23 @@ cfs_ipc_session_snapshot(CfsIpcSession *self,
                          GBytes **answer)
 {
     CfsReplica *replica = self->shared->replica;
+    guint32 flags = pve_reader_left(payload) > 0 ? pve_reader_u32(payload) : 0;
+    const Held *held = NULL;
     GByteArray *out;
-    Held *held;
 
-    if (!pve_reader_done(payload)) {
+    if (!pve_reader_done(payload) || (flags & ~PVE_SNAPSHOT_LOOK) != 0) {
         return EINVAL;
     }
-    held = make_place(self);
-    if (self->shared->n_snapshots >= CFS_IPC_ALL_SNAPSHOTS) {
-        return EBUSY;
+    if ((flags & PVE_SNAPSHOT_LOOK) == 0) {
+        held = hold(self, clock_ms);
+        if (held == NULL) {
+            return EBUSY;
+        }
     }
-    self->shared->n_snapshots++;
-    held->id = ++self->last_id;
-    held->used_ms = clock_ms;
-    held->tree = cfs_snapshot_new(cfs_replica_tree(replica));
     out = g_byte_array_new();
-    pve_write_u32(out, held->id);
-    pve_write_u32(out, cfs_snapshot_n_entries(held->tree));
-    pve_write_u64(out, cfs_snapshot_version(held->tree));
+    pve_write_u32(out, held != NULL ? held->id : 0);
+    pve_write_u32(out, cfs_tree_n_entries(cfs_replica_tree(replica)));
+    pve_write_u64(out, tree_version(self));
     pve_write_u64(out, cfs_watch_instance(self->shared->watch));
     pve_write_u64(out, cfs_watch_last(self->shared->watch));
     pve_write_u32(out, cfs_replica_is_quorate(replica) ? 1 : 0);

@@ -361,3 +361,24 @@ cfs_watcher_move(CfsWatcher *self, guint64 place)
 {
     self->place = place;
 }
+
+guint64
+cfs_watcher_place(const CfsWatcher *self)
+{
+    return self->place;
+}
+
+gboolean
+cfs_watcher_is_like(const CfsWatcher *a, const CfsWatcher *b)
+{
+    if (a->kinds != b->kinds || a->is_read_only != b->is_read_only ||
+        a->prefixes->len != b->prefixes->len) {
+        return FALSE;
+    }
+    for (guint i = 0; i < a->prefixes->len; i++) {
+        if (strcmp(a->prefixes->pdata[i], b->prefixes->pdata[i]) != 0) {
+            return FALSE;
+        }
+    }
+    return TRUE;
+}

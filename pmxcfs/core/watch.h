@@ -69,5 +69,8 @@ gboolean cfs_watcher_seek(CfsWatcher *self, guint64 instance, guint64 sequence);
  * that the filter holds back are passed. */
 guint64 cfs_watcher_next(CfsWatcher *self, GByteArray *out, gsize max);
 void cfs_watcher_move(CfsWatcher *self, guint64 place);
+/* From one place both get the same. */
+gboolean cfs_watcher_is_like(const CfsWatcher *a, const CfsWatcher *b);
+guint64 cfs_watcher_place(const CfsWatcher *self);
 
 #endif

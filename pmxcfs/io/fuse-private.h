@@ -14,12 +14,13 @@
 
 #include <fuse_lowlevel.h>
 
+#include "common/ipc-proto.h"
 #include "pmxcfs/io/caches.h"
 #include "pmxcfs/io/fuse.h"
 #include "pmxcfs/io/inodes.h"
 
 #define CFS_FUSE_FIRST_VIEW_INO 2u
-#define CFS_FUSE_TREE_INO_BASE 1024u
+#define CFS_FUSE_TREE_INO_BASE PVE_IPC_INODE_BASE
 #define CFS_FUSE_BLOCK_SIZE 4096u
 
 struct CfsFuse {

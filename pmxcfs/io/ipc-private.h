@@ -12,6 +12,7 @@
 #include "pmxcfs/io/ipc.h"
 
 typedef struct CfsIpcTold CfsIpcTold;
+typedef struct CfsIpcMessage CfsIpcMessage;
 
 struct CfsIpc {
     CfsEffects *effects;
@@ -30,7 +31,7 @@ struct CfsIpc {
     GPtrArray *watchers; /* of CfsIpcClient that subscribed */
     GSource *flush;      /* sends events */
     gint64 flush_after_us;
-    GByteArray *buffer;
+    CfsIpcMessage *messages;
     CfsIpcTold *told;
 };
 

@@ -28,23 +28,47 @@ struct CfsIpcTold {
 
 /* --- sending --- */
 
+/* One message, made for one watcher; others may be like it. */
+struct CfsIpcMessage {
+    const CfsWatcher *made_for; /* NULL: nothing yet in this turn */
+    guint64 from;
+    guint64 place; /* 0: there is nothing */
+    GByteArray *bytes;
+};
+
+static void
+make_message(CfsIpcMessage *message, CfsWatcher *watcher)
+{
+    guint64 from = cfs_watcher_place(watcher);
+
+    if (message->made_for != NULL && message->from == from &&
+        cfs_watcher_is_like(message->made_for, watcher)) {
+        return;
+    }
+    g_byte_array_set_size(message->bytes, 0);
+    message->made_for = watcher;
+    message->from = from;
+    message->place =
+        cfs_watcher_next(watcher, message->bytes, PVE_IPC_EVENTS_MAX);
+}
+
 /* FALSE: there is more, or no room. */
 static gboolean
-send_events(CfsIpcClient *client, GByteArray *buffer)
+send_events(CfsIpcClient *client, CfsIpcMessage *messages)
 {
     CfsWatcher *watcher = cfs_ipc_session_watcher(client->session);
 
     for (guint i = 0; i < MESSAGES_PER_TURN; i++) {
-        guint64 place;
+        CfsIpcMessage *message = &messages[i];
         int result;
 
-        g_byte_array_set_size(buffer, 0);
-        place = cfs_watcher_next(watcher, buffer, PVE_IPC_EVENTS_MAX);
-        if (place == 0) {
+        make_message(message, watcher);
+        if (message->place == 0) {
             return TRUE;
         }
-        result = cfs_ipc_channel_event(client->channel, PVE_IPC_EVENTS,
-                                       buffer->data, buffer->len);
+        result =
+            cfs_ipc_channel_event(client->channel, PVE_IPC_EVENTS,
+                                  message->bytes->data, message->bytes->len);
         if (result == -EAGAIN) {
             return FALSE;
         }
@@ -52,7 +76,7 @@ send_events(CfsIpcClient *client, GByteArray *buffer)
             cfs_ipc_client_drop(client, g_strerror(-result));
             return TRUE;
         }
-        cfs_watcher_move(watcher, place);
+        cfs_watcher_move(watcher, message->place);
     }
     return FALSE;
 }
@@ -64,8 +88,11 @@ on_flush(GSource *source, GSourceFunc callback, gpointer data)
     gint64 begin_us = g_get_monotonic_time(), end_us;
     gboolean is_done = TRUE;
 
+    for (guint i = 0; i < MESSAGES_PER_TURN; i++) {
+        self->messages[i].made_for = NULL;
+    }
     for (guint i = 0; i < self->watchers->len; i++) {
-        if (!send_events(self->watchers->pdata[i], self->buffer)) {
+        if (!send_events(self->watchers->pdata[i], self->messages)) {
             is_done = FALSE;
         }
     }
@@ -222,7 +249,10 @@ cfs_ipc_watch_init(CfsIpc *self, guint64 instance)
     self->shared.replica = self->replica;
     self->shared.watch = cfs_watch_new(instance, MAX_EVENTS, MAX_EVENT_BYTES);
     self->watchers = g_ptr_array_new();
-    self->buffer = g_byte_array_new();
+    self->messages = g_new0(CfsIpcMessage, MESSAGES_PER_TURN);
+    for (guint i = 0; i < MESSAGES_PER_TURN; i++) {
+        self->messages[i].bytes = g_byte_array_new();
+    }
     self->told = g_new(CfsIpcTold, 1);
     *self->told = look(self);
     self->flush = g_source_new(&flush_class, sizeof(GSource));
@@ -237,7 +267,10 @@ cfs_ipc_watch_clear(CfsIpc *self)
     g_source_destroy(self->flush);
     g_source_unref(self->flush);
     g_ptr_array_unref(self->watchers);
-    g_byte_array_unref(self->buffer);
+    for (guint i = 0; i < MESSAGES_PER_TURN; i++) {
+        g_byte_array_unref(self->messages[i].bytes);
+    }
+    g_free(self->messages);
     g_free(self->told);
     cfs_watch_free(self->shared.watch);
 }

@@ -658,7 +658,8 @@ fill(GRand *chance, guint8 *out, gsize size)
             memcpy(out + at, word, n);
             break;
         case 1:
-            n = MIN(size - at, (gsize)g_rand_int_range(chance, 1, 300));
+            n = (gsize)g_rand_int_range(chance, 1, 300);
+            n = MIN(n, size - at);
             memset(out + at, 0, n);
             break;
         case 2:
