@@ -284,8 +284,9 @@ on_trace(gpointer data, GLogLevelFlags level, const char *text)
 
 /* What the daemon itself has to say to all. */
 static void
-log_to_cluster(Daemon *self, int priority, const char *text)
+log_to_cluster(gpointer data, int priority, const char *text)
 {
+    Daemon *self = data;
     const CfsClogEntry entry = {.time = (guint32)time(NULL),
                                 .pid = (guint32)getpid(),
                                 .priority = (guint8)priority,
@@ -340,6 +341,7 @@ choose_mode(Daemon *self)
     CfsTree *tree = cfs_replica_tree(self->replica);
     const CfsEffectsWatcher watcher = {.on_changed = on_tree_changed,
                                        .on_reloaded = on_tree_reloaded,
+                                       .on_log = log_to_cluster,
                                        .data = self};
     const CfsCorosyncConfHandler handler = {.is_being_written =
                                                 is_being_written,

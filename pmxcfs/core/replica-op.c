@@ -455,6 +455,7 @@ cfs_replica_on_tick(CfsReplica *self)
     Held *held;
 
     unlock_overdue(self);
+    cfs_replica_verify_on_tick(self);
     while ((held = g_queue_peek_head(&self->held)) != NULL &&
            self->event->clock_ms - held->since_ms > HOLD_MS) {
         cfs_replica_reply(self, held->id, EBUSY);

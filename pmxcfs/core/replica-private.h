@@ -12,6 +12,7 @@
 #include "pmxcfs/core/replica.h"
 #include "pmxcfs/core/sync.h"
 #include "pmxcfs/core/terms.h"
+#include "pmxcfs/core/treesum.h"
 
 /* A change of this node that was not sent yet. */
 typedef struct {
@@ -46,6 +47,26 @@ typedef struct {
     gboolean flush_again;
     gboolean ack_wanted; /* of the next */
 } CfsBarriers;
+/* Verification (spec 8): replica-verify.c. */
+typedef struct {
+    guint64 request_id;  /* of the last that we sent */
+    gboolean is_unseen;  /* it was not delivered to us yet */
+    gboolean is_allowed; /* nobody is in UPDATE any more */
+    gint64 hourly_ms;    /* when the next is due; 0: not known yet */
+    gint64 due_ms;       /* the one after a sync; 0: none */
+
+    gboolean is_saved; /* a request of this epoch, and: */
+    guint64 id;
+    CfsMember requester;
+    CfsTreeSum *running; /* NULL: @sum is done */
+    guint8 sum[CFS_DIGEST_SIZE];
+    gboolean has_theirs; /* the requester's came before ours was done */
+    guint8 theirs[CFS_DIGEST_SIZE];
+
+    gboolean has_accuser; /* whose word made us leave; nothing differed since */
+    gboolean was_told;    /* that it is not heard any more */
+    CfsMember accuser;
+} Verify;
 
 struct CfsReplica {
     CfsTree *tree;
@@ -71,6 +92,12 @@ struct CfsReplica {
     GQueue early;          /* of Queued, by count: spec queue 1 */
     GQueue late;           /* of Queued, in order: the list L of spec 7.7 */
     GHashTable *updates;   /* inode -> CfsEntry, in UPDATE */
+    GPtrArray *hashing;    /* entries to hash before we send our state */
+    guint n_hashed;        /* of them */
+    GPtrArray *outgoing;   /* entries to send as the leader; NULL: none */
+    guint n_sent;          /* of them */
+    Verify verify;
+    gboolean is_continuing; /* a CONTINUE is under way */
 
     guint leaves; /* in a row */
     gint64 synced_since_ms;
@@ -130,6 +157,7 @@ void cfs_replica_on_quorum(CfsReplica *self);
 
 void cfs_replica_enter_synced(CfsReplica *self);
 void cfs_replica_send_state(CfsReplica *self);
+void cfs_replica_continue_state(CfsReplica *self);
 void cfs_replica_on_sync_start(CfsReplica *self,
                                const CfsHeader *header,
                                PveReader *reader);
@@ -182,11 +210,27 @@ void cfs_replica_expire_barriers(CfsReplica *self);
 /* --- replica-transfer.c */
 
 void cfs_replica_send_updates(CfsReplica *self);
+void cfs_replica_continue_updates(CfsReplica *self);
+void cfs_replica_drop_updates(CfsReplica *self);
 void cfs_replica_on_update(CfsReplica *self,
                            const CfsHeader *header,
                            PveReader *reader);
 void cfs_replica_on_update_complete(CfsReplica *self,
                                     const CfsHeader *header,
                                     PveReader *reader);
+
+/* --- replica-verify.c */
+
+void cfs_replica_verify_forget(CfsReplica *self);
+void cfs_replica_verify_allow(CfsReplica *self);
+void cfs_replica_verify_on_tick(CfsReplica *self);
+gboolean cfs_replica_verify_has_work(CfsReplica *self);
+void cfs_replica_verify_continue(CfsReplica *self);
+void cfs_replica_on_verify_request(CfsReplica *self,
+                                   const CfsHeader *header,
+                                   PveReader *reader);
+void cfs_replica_on_verify(CfsReplica *self,
+                           const CfsHeader *header,
+                           PveReader *reader);
 
 #endif

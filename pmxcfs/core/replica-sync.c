@@ -2,6 +2,10 @@
 
 #include "pmxcfs/core/replica-private.h"
 
+/* Of content to hash, in one step of the loop: about 6 ms. One file more at
+ * most. */
+#define HASH_SLICE_BYTES (1u << 20)
+
 /* --- synchronising
  * -------------------------------------------------------------- */
 
@@ -11,12 +15,12 @@ cfs_replica_enter_synced(CfsReplica *self)
 {
     self->mode = CFS_MODE_SYNCED;
     self->synced_since_ms = self->event->clock_ms;
-    cfs_replica_resume_barriers(self);
     cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE, "all data is up to date");
+    cfs_replica_resume_barriers(self);
 }
 
-void
-cfs_replica_send_state(CfsReplica *self)
+static void
+send_index(CfsReplica *self)
 {
     g_autoptr(GBytes) index = cfs_tree_index(self->tree);
     g_autoptr(GByteArray) payload = g_byte_array_new();
@@ -25,6 +29,33 @@ cfs_replica_send_state(CfsReplica *self)
 
     pve_write_bytes(payload, bytes, size);
     cfs_replica_send_state_message(self, CFS_MESSAGE_STATE, payload);
+}
+
+/* Digests are kept; only what changed since the last state must be hashed. */
+void
+cfs_replica_continue_state(CfsReplica *self)
+{
+    gsize spent = 0;
+
+    while (self->n_hashed < self->hashing->len && spent < HASH_SLICE_BYTES) {
+        CfsEntry *entry = self->hashing->pdata[self->n_hashed++];
+
+        spent += cfs_entry_hash(entry);
+    }
+    if (self->n_hashed == self->hashing->len) {
+        g_clear_pointer(&self->hashing, g_ptr_array_unref);
+        send_index(self);
+    }
+}
+
+/* Once for each epoch; the tree does not change before we are synced. */
+void
+cfs_replica_send_state(CfsReplica *self)
+{
+    g_clear_pointer(&self->hashing, g_ptr_array_unref);
+    self->hashing = cfs_tree_entries(self->tree);
+    self->n_hashed = 0;
+    cfs_replica_continue_state(self);
 }
 
 /* What synced members applied while we are being updated, in their order. */
@@ -99,6 +130,7 @@ cfs_replica_on_sync_start(CfsReplica *self,
     self->epoch = header->epoch;
     cfs_sync_forget_states(self->sync);
     cfs_terms_begin_round(self->terms);
+    g_clear_pointer(&self->hashing, g_ptr_array_unref); /* of an older epoch */
     /* Ours hold their STATE back until all TERMs are there. */
     if (cfs_terms_is_spoken(self->terms)) {
         cfs_replica_send_term(self);

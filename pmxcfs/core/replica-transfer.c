@@ -5,31 +5,79 @@
 #include "pmxcfs/core/core-error.h"
 
 #include <errno.h>
+/* Of content to send, in one step of the loop. One file more at most. */
+#define SEND_SLICE_BYTES (256u << 10)
+#define SEND_SLICE_ENTRIES 256u
 
 /* --- what the leader sends ------------------------------------------------ */
 
-/* The whole entries, children after parents or not: receivers take any
- * order. Always ends with UPDATE_COMPLETE. */
+static void
+send_update(CfsReplica *self, const CfsEntry *entry)
+{
+    CfsHeader header = {.type = CFS_MESSAGE_UPDATE,
+                        .protocol = CFS_PROTOCOL_DATABASE,
+                        .time = self->event->time_s,
+                        .epoch = self->epoch};
+    GByteArray *out = g_byte_array_sized_new(CFS_MESSAGE_STATE_SIZE +
+                                             cfs_entry_encoded_size(entry));
+    g_autoptr(GBytes) message = NULL;
+
+    cfs_message_write(out, &header);
+    cfs_entry_encode(entry, out);
+    message = g_byte_array_free_to_bytes(out);
+    cfs_replica_send_bytes(self, message);
+}
+
+/* Whole entries as they were when all states were there, children after
+ * parents or not: receivers take any order. We are synced and go on applying
+ * meanwhile. Always ends with UPDATE_COMPLETE. */
 void
 cfs_replica_send_updates(CfsReplica *self)
 {
     g_autoptr(GHashTable) missing = cfs_sync_missing(self->sync);
     g_autoptr(GPtrArray) entries = cfs_tree_entries(self->tree);
-    guint sent = 0;
 
+    cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE, "start sending inode updates");
+    cfs_replica_drop_updates(self);
+    self->outgoing =
+        g_ptr_array_new_with_free_func((GDestroyNotify)cfs_entry_unref);
     for (guint i = 0; i < entries->len; i++) {
-        const CfsEntry *entry = g_ptr_array_index(entries, i);
-        g_autoptr(GByteArray) payload = NULL;
+        CfsEntry *entry = g_ptr_array_index(entries, i);
 
         if (g_hash_table_contains(missing, &entry->inode)) {
-            payload = g_byte_array_new();
-            cfs_entry_encode(entry, payload);
-            cfs_replica_send_state_message(self, CFS_MESSAGE_UPDATE, payload);
-            sent++;
+            g_ptr_array_add(self->outgoing, cfs_entry_ref(entry));
         }
     }
-    cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE, "sent all (%u) updates", sent);
+    cfs_replica_continue_updates(self);
+}
+
+void
+cfs_replica_continue_updates(CfsReplica *self)
+{
+    gsize spent = 0;
+
+    for (guint n = 0; n < SEND_SLICE_ENTRIES && spent < SEND_SLICE_BYTES &&
+                      self->n_sent < self->outgoing->len;
+         n++) {
+        const CfsEntry *entry = self->outgoing->pdata[self->n_sent++];
+
+        send_update(self, entry);
+        spent += entry->size;
+    }
+    if (self->n_sent < self->outgoing->len) {
+        return;
+    }
+    cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE, "sent all (%u) updates",
+                      self->n_sent);
+    cfs_replica_drop_updates(self);
     cfs_replica_send_state_message(self, CFS_MESSAGE_UPDATE_COMPLETE, NULL);
+}
+
+void
+cfs_replica_drop_updates(CfsReplica *self)
+{
+    g_clear_pointer(&self->outgoing, g_ptr_array_unref);
+    self->n_sent = 0;
 }
 
 /* --- what a member behind takes ------------------------------------------- */
@@ -218,6 +266,8 @@ commit_update(CfsReplica *self)
     replace_tree(self, tree, gone);
     cfs_sync_done(self->sync);
     cfs_sync_set_all_synced(self->sync);
+    self->verify.has_accuser = FALSE; /* it was right */
+    cfs_replica_verify_allow(self);
     cfs_replica_enter_synced(self);
     cfs_replica_flush_late(self);
     cfs_replica_flush_early(self);
@@ -232,6 +282,7 @@ cfs_replica_on_update_complete(CfsReplica *self,
         commit_update(self);
     } else if (self->mode == CFS_MODE_SYNCED) {
         cfs_sync_set_all_synced(self->sync);
+        cfs_replica_verify_allow(self);
         cfs_replica_flush_early(self);
     } else {
         cfs_replica_leave(

@@ -49,6 +49,7 @@ cfs_effect_free(CfsEffect *self)
     g_free(self->store.terms);
     g_clear_pointer(&self->reply.entry, cfs_entry_unref);
     g_clear_pointer(&self->changed.changes, g_ptr_array_unref);
+    g_free(self->log.text);
     g_free(self);
 }
 
@@ -58,6 +59,15 @@ cfs_replica_new_updates(void)
 {
     return g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL,
                                  (GDestroyNotify)cfs_entry_unref);
+}
+
+/* What was to be done in pieces is of an epoch that is gone. */
+static void
+drop_work(CfsReplica *self)
+{
+    g_clear_pointer(&self->hashing, g_ptr_array_unref);
+    cfs_replica_drop_updates(self);
+    cfs_replica_verify_forget(self);
 }
 
 CfsReplica *
@@ -93,6 +103,7 @@ cfs_replica_free(CfsReplica *self)
     clear_queue(&self->late, cfs_replica_queued_free);
     g_hash_table_unref(self->in_flight);
     g_hash_table_unref(self->updates);
+    drop_work(self);
     cfs_sync_free(self->sync);
     cfs_terms_free(self->terms);
     cfs_barriers_clear(&self->barriers);
@@ -252,6 +263,7 @@ cfs_replica_forget_group(CfsReplica *self)
     clear_queue(&self->early, cfs_replica_queued_free);
     clear_queue(&self->late, cfs_replica_queued_free);
     g_hash_table_remove_all(self->updates);
+    drop_work(self);
     cfs_dirlock_forget_expected(self->locks);
     cfs_sync_set_members(self->sync, NULL, 0);
     cfs_terms_set_members(self->terms, self->self, NULL, 0);
@@ -326,6 +338,8 @@ on_message(CfsReplica *self)
         [CFS_MESSAGE_STATE] = cfs_replica_on_state,
         [CFS_MESSAGE_UPDATE] = cfs_replica_on_update,
         [CFS_MESSAGE_UPDATE_COMPLETE] = cfs_replica_on_update_complete,
+        [CFS_MESSAGE_VERIFY_REQUEST] = cfs_replica_on_verify_request,
+        [CFS_MESSAGE_VERIFY] = cfs_replica_on_verify,
     };
     CfsHeader header;
     PveReader reader;
@@ -449,6 +463,7 @@ on_confchg(CfsReplica *self)
     cfs_replica_reset_barriers(self);
     drop_late(self);
     g_hash_table_remove_all(self->updates);
+    drop_work(self);
     cfs_sync_set_members(self->sync, members, n);
     cfs_terms_set_members(self->terms, self->self, members, n);
     g_array_append_vals(online, members, n);
@@ -499,6 +514,39 @@ on_stored(CfsReplica *self)
     self->store_errno = self->event->store_errno;
 }
 
+/* --- work in pieces -------------------------------------------------------
+ */
+
+static gboolean
+has_work(CfsReplica *self)
+{
+    return self->hashing != NULL || self->outgoing != NULL ||
+           cfs_replica_verify_has_work(self);
+}
+
+/* What others wait for comes first. */
+static void
+on_continue(CfsReplica *self)
+{
+    self->is_continuing = FALSE;
+    if (self->hashing != NULL) {
+        cfs_replica_continue_state(self);
+    } else if (self->outgoing != NULL) {
+        cfs_replica_continue_updates(self);
+    } else if (cfs_replica_verify_has_work(self)) {
+        cfs_replica_verify_continue(self);
+    }
+}
+
+static void
+ask_to_continue(CfsReplica *self)
+{
+    if (!self->is_continuing && has_work(self)) {
+        self->is_continuing = TRUE;
+        cfs_replica_emit(self, CFS_EFFECT_CONTINUE);
+    }
+}
+
 void
 cfs_replica_step(CfsReplica *self, const CfsEvent *event, GQueue *effects)
 {
@@ -515,6 +563,7 @@ cfs_replica_step(CfsReplica *self, const CfsEvent *event, GQueue *effects)
         [CFS_EVENT_SYNC_CANCEL] = cfs_replica_on_sync_cancel,
         [CFS_EVENT_FLUSHED] = cfs_replica_on_flushed,
         [CFS_EVENT_NODES] = cfs_replica_on_nodes,
+        [CFS_EVENT_CONTINUE] = on_continue,
     };
 
     g_assert(event->kind < G_N_ELEMENTS(handlers));
@@ -522,6 +571,7 @@ cfs_replica_step(CfsReplica *self, const CfsEvent *event, GQueue *effects)
     self->effects = effects;
     handlers[event->kind](self);
     cfs_replica_submit_held(self);
+    ask_to_continue(self);
     self->event = NULL;
     self->effects = NULL;
 }

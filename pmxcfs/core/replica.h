@@ -41,12 +41,13 @@ typedef enum {
     CFS_EVENT_CONFCHG,      /* the group's members */
     CFS_EVENT_MESSAGE,      /* one message, in the total order */
     CFS_EVENT_QUORUM,
-    CFS_EVENT_STORED, /* the store's health: 0, or the errno of its failure */
-    CFS_EVENT_TICK,   /* at least once a second */
-    CFS_EVENT_SYNC,   /* a barrier: see CFS_EFFECT_REPLY_SYNC */
+    CFS_EVENT_SYNC,        /* a barrier: see CFS_EFFECT_REPLY_SYNC */
     CFS_EVENT_SYNC_CANCEL, /* nobody waits for it any more; no answer comes */
     CFS_EVENT_FLUSHED,     /* a FLUSH effect is done */
     CFS_EVENT_NODES,       /* the node list */
+    CFS_EVENT_STORED,   /* the store's health: 0, or the errno of its failure */
+    CFS_EVENT_TICK,     /* at least once a second */
+    CFS_EVENT_CONTINUE, /* the turn that a CONTINUE asked for */
 } CfsEventKind;
 
 typedef struct {
@@ -91,6 +92,11 @@ typedef enum {
     CFS_EFFECT_FLUSH,    /* bring all that was to be stored before to the disk,
                           * then say FLUSHED; one at a time */
     CFS_EFFECT_REPLY_SYNC, /* answer a SYNC */
+    /* Work that is done in pieces, so that no step takes long: come back with
+     * CFS_EVENT_CONTINUE when what was sent has left and others had their
+     * turn. One at a time. */
+    CFS_EFFECT_CONTINUE,
+    CFS_EFFECT_CLUSTER_LOG, /* this node has to say something to all */
 } CfsEffectKind;
 
 /* How far a barrier reached. */
@@ -126,6 +132,10 @@ typedef struct {
         int verdict; /* 0; EIO: not known to be safe; or the disk's errno */
         CfsSyncLevel level;
     } reply_sync; /* REPLY_SYNC */
+    struct {
+        int priority; /* as in syslog(3) */
+        char *text;   /* owned */
+    } log;            /* CLUSTER_LOG */
 } CfsEffect;
 
 void cfs_effect_free(CfsEffect *self);

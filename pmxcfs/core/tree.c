@@ -1069,6 +1069,18 @@ cfs_tree_index(CfsTree *self)
 }
 
 void
+cfs_tree_forget_digests(CfsTree *self)
+{
+    GHashTableIter iter;
+    gpointer value;
+
+    g_hash_table_iter_init(&iter, self->nodes);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        cfs_entry_forget_digest(((Node *)value)->entry);
+    }
+}
+
+void
 cfs_tree_checksum(CfsTree *self, guint8 out[CFS_DIGEST_SIZE])
 {
     g_autoptr(GChecksum) sum = g_checksum_new(G_CHECKSUM_SHA256);

@@ -77,6 +77,8 @@ CfsGuests *cfs_tree_guests(CfsTree *self);
 
 /* Returns: (owned) the index: spec/replication.md 6.1. */
 GBytes *cfs_tree_index(CfsTree *self);
+/* Digests of entries are made anew when they are asked for. */
+void cfs_tree_forget_digests(CfsTree *self);
 /* spec/replication.md 6.3. */
 void cfs_tree_checksum(CfsTree *self, guint8 out[CFS_DIGEST_SIZE]);
 

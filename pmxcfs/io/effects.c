@@ -13,6 +13,8 @@
 /* Changes that nobody here waits for, those of other nodes, are written
  * together. */
 #define LAZY_COMMIT_MS 20
+/* What was sent is still on its way: work that sends more waits. */
+#define BACKLOG_MS 1
 
 /* An answer that waits for a transaction. */
 typedef struct {
@@ -30,6 +32,7 @@ struct CfsEffects {
     CfsEffectsClient client;
     CfsEffectsWatcher watcher;
     guint tick;
+    guint work; /* source of the turn that a CONTINUE asked for */
 
     GQueue queue; /* of CfsEffect */
     gboolean is_running;
@@ -150,12 +153,35 @@ run_leave(CfsEffects *self, CfsEffect *effect)
     }
 }
 
+static gboolean on_work(gpointer data);
+
+static void
+run_continue(CfsEffects *self, CfsEffect *effect)
+{
+    g_assert(self->work == 0);
+    self->work = g_idle_add_full(CFS_PRIORITY_WORK, on_work, self, NULL);
+}
+
+static void
+run_cluster_log(CfsEffects *self, CfsEffect *effect)
+{
+    if (self->watcher.on_log != NULL) {
+        self->watcher.on_log(self->watcher.data, effect->log.priority,
+                             effect->log.text);
+    }
+}
+
 typedef void (*RunEffect)(CfsEffects *self, CfsEffect *effect);
 
 static const RunEffect run_effect[] = {
-    [CFS_EFFECT_SEND] = run_send,         [CFS_EFFECT_STORE] = run_store,
-    [CFS_EFFECT_REPLY] = run_reply,       [CFS_EFFECT_CHANGED] = run_changed,
-    [CFS_EFFECT_RELOADED] = run_reloaded, [CFS_EFFECT_LEAVE] = run_leave,
+    [CFS_EFFECT_SEND] = run_send,
+    [CFS_EFFECT_STORE] = run_store,
+    [CFS_EFFECT_REPLY] = run_reply,
+    [CFS_EFFECT_CHANGED] = run_changed,
+    [CFS_EFFECT_RELOADED] = run_reloaded,
+    [CFS_EFFECT_LEAVE] = run_leave,
+    [CFS_EFFECT_CONTINUE] = run_continue,
+    [CFS_EFFECT_CLUSTER_LOG] = run_cluster_log,
 };
 
 /* A client may answer an effect with a new request: its effects go to the end
@@ -185,6 +211,22 @@ dispatch(CfsEffects *self, CfsEvent *event)
     cfs_replica_step(self->replica, event, &self->queue);
     run_queue(self);
     cfs_effects_end(self);
+}
+
+static gboolean
+on_work(gpointer data)
+{
+    CfsEffects *self = data;
+    CfsEvent event = {.kind = CFS_EVENT_CONTINUE};
+
+    self->work = 0;
+    if (self->group != NULL && cfs_group_has_backlog(self->group)) {
+        self->work = g_timeout_add_full(CFS_PRIORITY_WORK, BACKLOG_MS, on_work,
+                                        self, NULL);
+    } else {
+        dispatch(self, &event);
+    }
+    return G_SOURCE_REMOVE;
 }
 
 void
@@ -470,6 +512,7 @@ cfs_effects_free(CfsEffects *self)
         return;
     }
     g_source_remove(self->tick);
+    g_clear_handle_id(&self->work, g_source_remove);
     g_clear_handle_id(&self->lazy_commit, g_source_remove);
     g_queue_clear_full(&self->queue, (GDestroyNotify)cfs_effect_free);
     g_queue_clear_full(&self->waiting, (GDestroyNotify)waiting_free);

@@ -15,5 +15,7 @@
 #define CFS_PRIORITY_GROUP (G_PRIORITY_DEFAULT - 20)
 #define CFS_PRIORITY_STORE CFS_PRIORITY_GROUP
 #define CFS_PRIORITY_FUSE G_PRIORITY_DEFAULT
+/* Work in pieces takes turns with requests. */
+#define CFS_PRIORITY_WORK CFS_PRIORITY_FUSE
 
 #endif

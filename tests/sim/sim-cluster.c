@@ -28,6 +28,10 @@ typedef struct {
     gint64 rejoin_ms; /* -1: not leaving */
     guint partition;
     gint64 clock_skew_ms;
+    gboolean has_work; /* its CONTINUE is under way */
+    guint64 features;
+    guint64 flush;       /* token of the FLUSH under way, or 0 */
+    guint64 flush_after; /* the batch that must be committed first */
 } Node;
 
 struct SimCluster {
@@ -39,6 +43,9 @@ struct SimCluster {
     guint32 next_pid;
     guint64 next_request;
     GHashTable *verdicts; /* errno -> count */
+    guint n_nodes;        /* in the node list */
+    guint64 sent[8];      /* messages of ours, by kind */
+    CfsSyncLevel level;   /* of the last barrier */
     guint64 watched;      /* a request that sim_change() waits for */
     int watched_verdict;
     GChecksum *trace;
@@ -105,6 +112,42 @@ flush_replies(Node *node)
 
 static void step(Node *node, const CfsEvent *event);
 
+static gboolean
+flush_next(Node *node)
+{
+    CfsEvent event = event_of(node, CFS_EVENT_FLUSHED);
+
+    if (node->flush == 0 ||
+        sim_store_committed(node->store) < node->flush_after) {
+        return FALSE;
+    }
+    event.flushed.token = node->flush;
+    node->flush = 0;
+    step(node, &event);
+    return TRUE;
+}
+
+static void
+on_flush(Node *node, const CfsEffect *effect)
+{
+    g_assert_cmpuint(node->flush, ==, 0); /* one at a time */
+    node->flush = effect->flush;
+    node->flush_after = sim_store_submitted(node->store);
+}
+
+static void
+send_message(Node *node, GBytes *message)
+{
+    SimCluster *self = node->cluster;
+    PveReader reader;
+
+    pve_reader_init_bytes(&reader, message);
+    if (pve_reader_u16(&reader) == CFS_MESSAGE_OURS) {
+        self->sent[pve_reader_u16(&reader) % G_N_ELEMENTS(self->sent)]++;
+    }
+    sim_group_send(self->group, node->number, message);
+}
+
 static void
 on_leave(Node *node, const CfsEffect *effect)
 {
@@ -124,7 +167,14 @@ run_effect(Node *node, const CfsEffect *effect)
 {
     switch (effect->kind) {
     case CFS_EFFECT_SEND:
-        sim_group_send(node->cluster->group, node->number, effect->message);
+        send_message(node, effect->message);
+        break;
+    case CFS_EFFECT_FLUSH:
+        on_flush(node, effect);
+        break;
+    case CFS_EFFECT_REPLY_SYNC:
+        node->cluster->level = effect->reply_sync.level;
+        deliver_reply(node, effect->reply_sync.id, effect->reply_sync.verdict);
         break;
     case CFS_EFFECT_STORE:
         sim_store_submit(node->store, effect);
@@ -135,8 +185,12 @@ run_effect(Node *node, const CfsEffect *effect)
     case CFS_EFFECT_LEAVE:
         on_leave(node, effect);
         break;
+    case CFS_EFFECT_CONTINUE:
+        node->has_work = TRUE;
+        break;
     case CFS_EFFECT_CHANGED:
     case CFS_EFFECT_RELOADED:
+    case CFS_EFFECT_CLUSTER_LOG:
         break;
     }
 }
@@ -183,6 +237,15 @@ has_quorum(SimCluster *self, guint node)
 }
 
 static void
+tell_n_nodes(Node *node)
+{
+    CfsEvent event = event_of(node, CFS_EVENT_NODES);
+
+    event.n_nodes = node->cluster->n_nodes;
+    step(node, &event);
+}
+
+static void
 tell_quorum(Node *node)
 {
     CfsEvent event = event_of(node, CFS_EVENT_QUORUM);
@@ -217,6 +280,24 @@ load_tree(Node *node)
     return tree;
 }
 
+static void
+restore_terms(Node *node)
+{
+    guint64 version = 0;
+    const CfsTermRecord *record = sim_store_terms(node->store, &version);
+
+    if (record != NULL) {
+        cfs_replica_restore_terms(node->replica, record, version);
+    }
+}
+
+void
+sim_set_features(SimCluster *self, guint node, guint64 features)
+{
+    g_assert(self->nodes[node].replica == NULL);
+    self->nodes[node].features = features;
+}
+
 void
 sim_start(SimCluster *self, guint number)
 {
@@ -237,6 +318,9 @@ sim_start_with_locks(SimCluster *self, guint number, const char *saved)
     if (saved != NULL) {
         cfs_replica_restore_locks(node->replica, saved, self->clock_ms);
     }
+    cfs_replica_set_features(node->replica, node->features);
+    restore_terms(node);
+    tell_n_nodes(node);
     tell_quorum(node);
     join(node);
 }
@@ -246,6 +330,8 @@ end_process(Node *node)
 {
     g_clear_pointer(&node->replica, cfs_replica_free);
     node->rejoin_ms = -1;
+    node->has_work = FALSE;
+    node->flush = 0;
     g_queue_clear_full(&node->replies, g_free);
     g_hash_table_remove_all(node->waiting);
 }
@@ -327,6 +413,7 @@ sim_cluster_new_stopped(guint n, guint32 seed)
 
     g_test_message("seed %u", seed);
     self->n = n;
+    self->n_nodes = n;
     self->rand = g_rand_new_with_seed(seed);
     self->group = sim_group_new(n, self->rand);
     self->verdicts = g_hash_table_new(NULL, NULL);
@@ -343,6 +430,7 @@ sim_cluster_new_stopped(guint n, guint32 seed)
         node->waiting =
             g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
         node->rejoin_ms = -1;
+        node->features = CFS_FEATURES_ALL;
         /* Clocks differ, and so do the trees of nodes that start alone. */
         node->clock_skew_ms = g_rand_int_range(self->rand, 0, 5000);
     }
@@ -445,6 +533,32 @@ sim_heal(SimCluster *self)
 }
 
 void
+sim_force_quorum(SimCluster *self, guint node, gboolean quorate)
+{
+    CfsEvent event = event_of(&self->nodes[node], CFS_EVENT_QUORUM);
+
+    event.quorate = quorate;
+    step(&self->nodes[node], &event);
+}
+
+void
+sim_set_n_nodes(SimCluster *self, guint n_nodes)
+{
+    self->n_nodes = n_nodes;
+    for (guint i = 0; i < self->n; i++) {
+        if (self->nodes[i].replica != NULL) {
+            tell_n_nodes(&self->nodes[i]);
+        }
+    }
+}
+
+guint64
+sim_n_sent(SimCluster *self, guint16 subtype)
+{
+    return self->sent[subtype];
+}
+
+void
 sim_inject(SimCluster *self, guint node, GBytes *bytes)
 {
     sim_group_send(self->group, node, bytes);
@@ -469,6 +583,46 @@ submit(SimCluster *self, guint number, CfsOp *op)
     return id;
 }
 
+static guint64
+submit_sync(SimCluster *self, guint number)
+{
+    Node *node = &self->nodes[number];
+    CfsEvent event = event_of(node, CFS_EVENT_SYNC);
+
+    event.sync_id = ++self->next_request;
+    g_hash_table_add(node->waiting,
+                     g_memdup2(&event.sync_id, sizeof(event.sync_id)));
+    self->watched = event.sync_id;
+    step(node, &event);
+    return event.sync_id;
+}
+
+void
+sim_submit_sync(SimCluster *self, guint node)
+{
+    submit_sync(self, node);
+}
+
+static int
+await(SimCluster *self, guint64 id)
+{
+    while (self->watched == id) {
+        if (!sim_step(self)) {
+            sim_advance(self, 1000);
+        }
+    }
+    return self->watched_verdict;
+}
+
+int
+sim_sync(SimCluster *self, guint node, CfsSyncLevel *level)
+{
+    int verdict = await(self, submit_sync(self, node));
+
+    *level = self->level;
+    return verdict;
+}
+
 void
 sim_submit(SimCluster *self, guint node, CfsOp *op)
 {
@@ -478,14 +632,7 @@ sim_submit(SimCluster *self, guint node, CfsOp *op)
 int
 sim_change(SimCluster *self, guint node, CfsOp *op)
 {
-    guint64 id = submit(self, node, op);
-
-    while (self->watched == id) {
-        if (!sim_step(self)) {
-            sim_advance(self, 1000);
-        }
-    }
-    return self->watched_verdict;
+    return await(self, submit(self, node, op));
 }
 
 int
@@ -536,25 +683,40 @@ commit_next(Node *node)
     return TRUE;
 }
 
+static gboolean
+work_next(Node *node)
+{
+    CfsEvent event = event_of(node, CFS_EVENT_CONTINUE);
+
+    if (!node->has_work) {
+        return FALSE;
+    }
+    node->has_work = FALSE;
+    step(node, &event);
+    return TRUE;
+}
+
 gboolean
 sim_step(SimCluster *self)
 {
-    guint start = (guint)g_rand_int_range(self->rand, 0, (gint32)self->n * 3);
+    guint start = (guint)g_rand_int_range(self->rand, 0, (gint32)self->n * 4);
 
-    for (guint i = 0; i < self->n * 3; i++) {
-        guint choice = (start + i) % (self->n * 3);
-        Node *node = &self->nodes[choice / 3];
+    for (guint i = 0; i < self->n * 4; i++) {
+        guint choice = (start + i) % (self->n * 4);
+        Node *node = &self->nodes[choice / 4];
         gboolean did;
 
         if (node->replica == NULL) {
             continue;
         }
-        if (choice % 3 == 0) {
+        if (choice % 4 == 0) {
             did = sim_group_order(self->group, node->number);
-        } else if (choice % 3 == 1) {
+        } else if (choice % 4 == 1) {
             did = get_next(node);
+        } else if (choice % 4 == 2) {
+            did = flush_next(node) || commit_next(node);
         } else {
-            did = commit_next(node);
+            did = work_next(node);
         }
         if (did) {
             return TRUE;

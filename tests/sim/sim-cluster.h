@@ -26,6 +26,13 @@ GRand *sim_rand(SimCluster *self);
 CfsReplica *sim_replica(SimCluster *self, guint node);
 gboolean sim_is_up(SimCluster *self, guint node);
 
+/* What a stopped node's member will offer: cfs_replica_set_features(); 0: it
+ * behaves as a member of the reference. */
+void sim_set_features(SimCluster *self, guint node, guint64 features);
+/* What corosync's node list says from now on; all nodes at first. */
+void sim_set_n_nodes(SimCluster *self, guint n_nodes);
+/* A cut may give a part quorum by votes that were lowered. */
+void sim_force_quorum(SimCluster *self, guint node, gboolean quorate);
 /* The process on a node, which keeps its disk. */
 void sim_start(SimCluster *self, guint node);
 /* With the times of locks that cfs_replica_save_locks() gave; NULL: none. */
@@ -40,12 +47,18 @@ void sim_spoil(SimCluster *self, guint node, const char *path);
 void sim_split(SimCluster *self, const char *sides);
 void sim_heal(SimCluster *self);
 /* Hands @bytes to the group as a message of @node. */
+/* How many messages of ours, of that kind, all nodes sent so far. */
+guint64 sim_n_sent(SimCluster *self, guint16 subtype);
 void sim_inject(SimCluster *self, guint node, GBytes *bytes);
 
 /* Asks for a change; takes @op. Its result is counted, not given. */
 void sim_submit(SimCluster *self, guint node, CfsOp *op);
 /* Asks, runs until the answer is there, and gives the verdict. */
 int sim_change(SimCluster *self, guint node, CfsOp *op);
+/* Asks for a barrier; its result is counted, not given. */
+void sim_submit_sync(SimCluster *self, guint node);
+/* Asks, runs until the answer is there, and gives the verdict. */
+int sim_sync(SimCluster *self, guint node, CfsSyncLevel *level);
 /* Creates the file when it is missing, and writes @text at 0. */
 int sim_write(SimCluster *self, guint node, const char *path, const char *text);
 

@@ -5,11 +5,15 @@
 typedef struct {
     GPtrArray *puts;
     GArray *deletes;
+    CfsTermRecord *terms; /* NULL: unchanged */
+    guint64 terms_version;
 } Batch;
 
 struct SimStore {
     GHashTable *rows; /* inode -> CfsEntry */
     GQueue waiting;   /* of Batch */
+    CfsTermRecord *terms;
+    guint64 terms_version;
     guint64 submitted;
     guint64 committed;
 };
@@ -21,6 +25,7 @@ batch_free(gpointer data)
 
     g_ptr_array_unref(self->puts);
     g_array_unref(self->deletes);
+    g_free(self->terms);
     g_free(self);
 }
 
@@ -40,6 +45,7 @@ sim_store_free(SimStore *self)
 {
     g_hash_table_unref(self->rows);
     g_queue_clear_full(&self->waiting, batch_free);
+    g_free(self->terms);
     g_free(self);
 }
 
@@ -50,6 +56,11 @@ sim_store_submit(SimStore *self, const CfsEffect *effect)
 
     batch->puts = g_ptr_array_ref(effect->store.puts);
     batch->deletes = g_array_ref(effect->store.deletes);
+    if (effect->store.terms != NULL) {
+        batch->terms =
+            g_memdup2(effect->store.terms, sizeof(*effect->store.terms));
+        batch->terms_version = effect->store.terms_version;
+    }
     g_queue_push_tail(&self->waiting, batch);
     return ++self->submitted;
 }
@@ -70,6 +81,11 @@ sim_store_commit(SimStore *self)
         CfsEntry *entry = g_ptr_array_index(batch->puts, i);
 
         g_hash_table_replace(self->rows, &entry->inode, cfs_entry_ref(entry));
+    }
+    if (batch->terms != NULL) {
+        g_free(self->terms);
+        self->terms = g_steal_pointer(&batch->terms);
+        self->terms_version = batch->terms_version;
     }
     batch_free(batch);
     self->committed++;
@@ -100,6 +116,16 @@ sim_store_wipe(SimStore *self)
 {
     sim_store_crash(self);
     g_hash_table_remove_all(self->rows);
+    g_clear_pointer(&self->terms, g_free);
+}
+
+const CfsTermRecord *
+sim_store_terms(SimStore *self, guint64 *version)
+{
+    if (self->terms != NULL) {
+        *version = self->terms_version;
+    }
+    return self->terms;
 }
 
 void

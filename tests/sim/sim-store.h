@@ -24,6 +24,9 @@ gboolean sim_store_commit(SimStore *self);
 guint64 sim_store_committed(SimStore *self);
 guint64 sim_store_submitted(SimStore *self);
 void sim_store_crash(SimStore *self);
+/* What is committed of the side table. Returns: (borrowed) the record, or NULL
+ * with @version unchanged. */
+const CfsTermRecord *sim_store_terms(SimStore *self, guint64 *version);
 /* Forgets everything: a node whose disk is new. */
 void sim_store_wipe(SimStore *self);
 /* Puts @entries, of CfsEntry, into an empty one. */
