@@ -369,6 +369,7 @@ static gboolean
 open_database(Daemon *self, GError **error)
 {
     CfsTree *tree = load_tree(self, error);
+    CfsDbTerms terms;
 
     if (tree == NULL) {
         g_log("database", G_LOG_LEVEL_CRITICAL, "%s", (*error)->message);
@@ -381,6 +382,8 @@ open_database(Daemon *self, GError **error)
     self->replica = cfs_replica_new(
         tree, cfs_views_new(self->node_name, (guint32)time(NULL)));
     cfs_replica_set_trace(self->replica, on_trace, NULL);
+    cfs_store_load_terms(self->store, &terms);
+    cfs_replica_restore_terms(self->replica, &terms.record, terms.version);
     log_to_cluster(self, LOG_INFO, "starting cluster log");
     self->lock_timers = cfs_lock_timers_new(self->replica);
     self->effects = cfs_effects_new(self->replica);
@@ -466,6 +469,7 @@ on_members(gpointer data,
 
     cfs_views_set_cluster(cfs_replica_views(self->replica), cluster_name,
                           config_version, nodes);
+    cfs_effects_nodes(self->effects, nodes->len);
 }
 
 /* Some cluster tools look only there. */

@@ -535,6 +535,7 @@ cfs_fuse_op_write(fuse_req_t req,
 {
     CfsFuse *self = cfs_fuse_self(req);
     const CfsFuseHandle *handle = cfs_fuse_handle(info);
+    gboolean is_append = (info->flags & O_APPEND) != 0;
     g_autoptr(GBytes) data = NULL;
     g_autofree char *path = NULL;
     g_autoptr(CfsOp) op = NULL;
@@ -550,8 +551,9 @@ cfs_fuse_op_write(fuse_req_t req,
         return;
     }
     verdict = find_path(self, &handle->node, handle, &path);
-    if (verdict == 0 && (info->flags & O_APPEND) != 0) {
-        /* The kernel's idea of the end may be older than ours. */
+    if (verdict == 0 && is_append) {
+        /* The kernel's idea of the end may be older than ours, and ours older
+         * than that of the group, which decides. */
         offset = handle->record->entry->size;
     }
     if (verdict == 0) {
@@ -562,13 +564,14 @@ cfs_fuse_op_write(fuse_req_t req,
         return;
     }
     data = g_bytes_new(bytes, size);
-    op = cfs_op_new_write(path, data, (guint32)offset);
+    op = is_append ? cfs_op_new_append(path, data)
+                   : cfs_op_new_write(path, data, (guint32)offset);
     parked = cfs_fuse_park(self, req, finish_write);
     parked->size = size;
     cfs_fuse_submit(self, parked, op);
 }
 
-/* A barrier over everything this node has applied. */
+/* A barrier over everything this node has applied: effects.h. */
 void
 cfs_fuse_op_fsync(fuse_req_t req,
                   fuse_ino_t ino,

@@ -57,6 +57,9 @@ on_grace_over(gpointer data)
     }
     fuse_req_interrupt_func(parked->req, NULL, NULL);
     cfs_fuse_reply_verdict(parked->req, EINTR);
+    if (parked->sync != 0) {
+        cfs_effects_sync_cancel(self->effects, parked->sync);
+    }
     (void)g_hash_table_remove(self->parked, &id);
     return G_SOURCE_REMOVE;
 }
@@ -96,7 +99,7 @@ cfs_fuse_submit(CfsFuse *self, CfsFuseParked *parked, const CfsOp *op)
 }
 
 static void
-on_flushed(gpointer data, guint64 id, int verdict)
+on_synced(gpointer data, guint64 id, int verdict, CfsSyncLevel level)
 {
     cfs_fuse_unpark(data, id, verdict, NULL);
 }
@@ -104,9 +107,15 @@ on_flushed(gpointer data, guint64 id, int verdict)
 void
 cfs_fuse_submit_flush(CfsFuse *self, CfsFuseParked *parked)
 {
+    guint64 id = parked->id, token;
+
     g_hash_table_insert(self->parked, &parked->id, parked);
     fuse_req_interrupt_func(parked->req, on_interrupt, parked);
-    cfs_effects_flush(self->effects, on_flushed, self, parked->id);
+    token = cfs_effects_sync(self->effects, on_synced, self, id);
+    parked = g_hash_table_lookup(self->parked, &id);
+    if (parked != NULL) { /* not answered yet */
+        parked->sync = token;
+    }
 }
 
 static gboolean

@@ -71,6 +71,7 @@ struct CfsFuseParked {
     fuse_req_t req;
     CfsFuseFinish finish;
     guint interrupt_timer;
+    guint64 sync;     /* of a barrier: for cfs_effects_sync_cancel(), else 0 */
     guint impatience; /* of one that waits for a step */
     guint64 step;
     GPtrArray *changes; /* of CfsChange: what it did; NULL: nothing yet */
