@@ -10,6 +10,12 @@
 /* A change that cannot be sent, because the group is being joined or synced,
  * waits this long before its caller hears EBUSY. */
 #define HOLD_MS 10000
+/* A change that we cannot interpret makes us leave this often in a while, as
+ * who can interpret it goes on with another tree. Somebody who goes on sending
+ * such is no reason to be away for ever: then verification decides. */
+#define UNKNOWN_MAX 3u
+#define UNKNOWN_PEACE_MS 600000
+
 /* --- normal messages --------------------------------------------------------
  */
 
@@ -295,6 +301,40 @@ take_op(CfsReplica *self, guint32 time, guint64 count, CfsOp *op)
     }
 }
 
+static void
+on_unknown_operation(CfsReplica *self)
+{
+    gint64 now = self->event->clock_ms;
+
+    if (now - self->unknown_ms > UNKNOWN_PEACE_MS) {
+        self->n_unknown = 0;
+    }
+    self->unknown_ms = now;
+    if (++self->n_unknown > UNKNOWN_MAX) {
+        cfs_replica_refuse(self, "a change of an unknown kind, again");
+        return;
+    }
+    cfs_replica_leave(self, "received a change of an unknown kind");
+}
+
+/* A malformed one nobody applies. */
+static void
+on_bad_operation(CfsReplica *self, const CfsHeader *header)
+{
+    guint64 id = cfs_member_equal(self->event->message.sender, self->self)
+                     ? cfs_replica_take_request(self, header->count)
+                     : 0;
+
+    if (id != 0) {
+        cfs_replica_reply(self, id, EPERM);
+    }
+    if (cfs_op_is_known(header->subtype)) {
+        cfs_replica_refuse(self, "a malformed change");
+    } else {
+        on_unknown_operation(self);
+    }
+}
+
 void
 cfs_replica_on_normal(CfsReplica *self,
                       const CfsHeader *header,
@@ -303,13 +343,14 @@ cfs_replica_on_normal(CfsReplica *self,
     CfsOp *op = cfs_op_decode(header->subtype, reader);
 
     if (op == NULL) {
-        cfs_replica_leave(self, "received a malformed or unknown operation");
+        on_bad_operation(self, header);
         return;
     }
-    if (self->mode != CFS_MODE_SYNCED &&
+    /* In UPDATE the synced members have applied it all the same. */
+    if (self->mode == CFS_MODE_START_SYNC &&
         !cfs_sync_is_member(self->sync, self->event->message.sender)) {
         cfs_op_free(op);
-        cfs_replica_leave(self, "received an operation from a non-member");
+        cfs_replica_refuse(self, "a change of a non-member");
         return;
     }
     take_op(self, header->time, header->count, op);
@@ -324,11 +365,11 @@ cfs_replica_on_append(CfsReplica *self,
     CfsOp *op = cfs_append_message_decode(reader, &count);
 
     if (op == NULL) {
-        cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE,
-                          "dropped a malformed APPEND");
-    } else if (self->mode != CFS_MODE_SYNCED &&
+        cfs_replica_refuse(self, "a malformed APPEND");
+    } else if (self->mode == CFS_MODE_START_SYNC &&
                !cfs_sync_is_member(self->sync, self->event->message.sender)) {
-        cfs_op_free(op); /* all drop it: nobody applies a non-member's */
+        cfs_op_free(op);
+        cfs_replica_refuse(self, "an APPEND of a non-member");
     } else {
         take_op(self, header->time, count, op);
     }
@@ -456,6 +497,7 @@ cfs_replica_on_tick(CfsReplica *self)
 
     unlock_overdue(self);
     cfs_replica_verify_on_tick(self);
+    cfs_replica_watch_round(self);
     while ((held = g_queue_peek_head(&self->held)) != NULL &&
            self->event->clock_ms - held->since_ms > HOLD_MS) {
         cfs_replica_reply(self, held->id, EBUSY);
@@ -477,10 +519,5 @@ cfs_replica_on_quorum(CfsReplica *self)
     if (!self->quorate) {
         cfs_replica_fail_held(self, EACCES);
         cfs_replica_fail_barriers(self, EIO);
-    }
-    /* Out of the group: no change of members will tell. */
-    if (!self->quorate &&
-        (self->mode == CFS_MODE_START || self->mode == CFS_MODE_LEAVE)) {
-        cfs_replica_show_alone(self);
     }
 }

@@ -99,6 +99,13 @@ struct CfsReplica {
     Verify verify;
     gboolean is_continuing; /* a CONTINUE is under way */
 
+    gint64 round_ms;      /* when START_SYNC or UPDATE began */
+    gint64 told_ms;       /* when we said last that it takes long */
+    gboolean is_doubtful; /* the others ended the round, we did not */
+    gboolean has_refused; /* said so in this configuration */
+    guint n_unknown;      /* changes that we could not interpret, lately */
+    gint64 unknown_ms;    /* the last of them */
+
     guint leaves; /* in a row */
     gint64 synced_since_ms;
 
@@ -127,10 +134,12 @@ void cfs_replica_send_op(CfsReplica *self, const CfsOp *op, guint64 id);
 guint64 cfs_replica_take_request(CfsReplica *self, guint64 count);
 void cfs_replica_fail_held(CfsReplica *self, int verdict);
 void cfs_replica_forget_group(CfsReplica *self);
-void cfs_replica_show_alone(CfsReplica *self);
 void cfs_replica_leave(CfsReplica *self, const char *reason);
 void
 cfs_replica_leave_for(CfsReplica *self, const char *reason, guint delay_ms);
+/* The message under way is dropped: nobody can have applied it. */
+void cfs_replica_refuse(CfsReplica *self, const char *why);
+void cfs_replica_log_to_cluster(CfsReplica *self, const char *text);
 void cfs_replica_stop_for_version(CfsReplica *self);
 
 /* --- replica-op.c */
@@ -157,6 +166,7 @@ void cfs_replica_on_quorum(CfsReplica *self);
 
 void cfs_replica_enter_synced(CfsReplica *self);
 void cfs_replica_send_state(CfsReplica *self);
+void cfs_replica_watch_round(CfsReplica *self);
 void cfs_replica_continue_state(CfsReplica *self);
 void cfs_replica_on_sync_start(CfsReplica *self,
                                const CfsHeader *header,

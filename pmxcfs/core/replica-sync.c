@@ -6,6 +6,10 @@
  * most. */
 #define HASH_SLICE_BYTES (1u << 20)
 
+/* A round that takes longer is talked about, then once a minute. */
+#define ROUND_SLOW_MS 5000
+#define ROUND_TELL_MS 60000
+
 /* --- synchronising
  * -------------------------------------------------------------- */
 
@@ -66,6 +70,7 @@ enter_update(CfsReplica *self)
     Queued *item;
 
     self->mode = CFS_MODE_UPDATE;
+    self->round_ms = self->told_ms = self->event->clock_ms;
     cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE,
                       "waiting for updates from leader");
     g_queue_init(&self->early);
@@ -81,9 +86,16 @@ static void
 on_all_states(CfsReplica *self)
 {
     CfsMember leader = cfs_sync_leader(self->sync);
-    g_autofree char *synced = cfs_sync_describe(self->sync, TRUE);
+    g_autofree char *bad = cfs_sync_describe(self->sync, CFS_SYNC_UNREADABLE);
+    g_autofree char *synced = cfs_sync_describe(self->sync, CFS_SYNC_SYNCED);
 
     cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE, "received all states");
+    if (bad[0] != '\0') {
+        cfs_replica_trace(self, G_LOG_LEVEL_WARNING,
+                          "members whose state is no index, they get "
+                          "everything anew: %s",
+                          bad);
+    }
     cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE, "leader is %u/%u",
                       leader.nodeid, leader.pid);
     cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE, "synced members: %s", synced);
@@ -115,8 +127,7 @@ cfs_replica_on_sync_start(CfsReplica *self,
         return;
     }
     if (self->mode == CFS_MODE_UPDATE) {
-        cfs_replica_leave(self,
-                          "received a sync request while waiting for updates");
+        cfs_replica_refuse(self, "a sync request after the last state");
         return;
     }
     if (sender.nodeid != cfs_sync_lowest_nodeid(self->sync)) {
@@ -152,7 +163,7 @@ cfs_replica_on_state(CfsReplica *self,
         return;
     }
     if (self->mode == CFS_MODE_UPDATE) {
-        cfs_replica_leave(self, "received a state while waiting for updates");
+        cfs_replica_refuse(self, "a state after the last state");
         return;
     }
     state = g_bytes_new(bytes, size);
@@ -166,11 +177,55 @@ cfs_replica_on_state(CfsReplica *self,
         on_all_states(self);
         return;
     case CFS_SYNC_REFUSED:
-        cfs_replica_leave(
-            self, "received a state from a non-member, or a second one");
+        cfs_replica_refuse(self, "a second state, or that of a non-member");
         return;
     case CFS_SYNC_MALFORMED:
-        cfs_replica_leave(self, "received a state that is no index");
+        cfs_replica_leave(self, "received no state that is an index");
         return;
     }
+}
+
+static void
+tell_who_is_missing(CfsReplica *self)
+{
+    gint64 seconds = (self->event->clock_ms - self->round_ms) / 1000;
+    CfsMember leader = cfs_sync_leader(self->sync);
+    g_autofree char *silent = NULL;
+
+    if (self->mode == CFS_MODE_UPDATE) {
+        cfs_replica_trace(self, G_LOG_LEVEL_WARNING,
+                          "waiting for updates of member %u/%u for "
+                          "%" G_GINT64_FORMAT " s, got %u",
+                          leader.nodeid, leader.pid, seconds,
+                          g_hash_table_size(self->updates));
+        return;
+    }
+    silent = cfs_sync_describe(self->sync, CFS_SYNC_SILENT);
+    cfs_replica_trace(self, G_LOG_LEVEL_WARNING,
+                      "waiting for the states of these members for "
+                      "%" G_GINT64_FORMAT " s, no change is possible "
+                      "meanwhile: %s",
+                      seconds, silent);
+}
+
+/* There is no time limit to a round: a member that is frozen holds up all, and
+ * the administrator must know which (spec 9). */
+void
+cfs_replica_watch_round(CfsReplica *self)
+{
+    gint64 now = self->event->clock_ms;
+    gboolean is_first = self->told_ms == self->round_ms;
+
+    if (self->mode != CFS_MODE_START_SYNC && self->mode != CFS_MODE_UPDATE) {
+        return;
+    }
+    if (now - self->told_ms < (is_first ? ROUND_SLOW_MS : ROUND_TELL_MS)) {
+        return;
+    }
+    if (self->is_doubtful) {
+        cfs_replica_leave(self, "the others ended a round that we did not");
+        return;
+    }
+    self->told_ms = now;
+    tell_who_is_missing(self);
 }

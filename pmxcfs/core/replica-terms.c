@@ -100,8 +100,7 @@ on_term(CfsReplica *self, const CfsHeader *header, PveReader *reader)
     CfsTermMessage message;
 
     if (!cfs_term_message_decode(reader, &message)) {
-        cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE,
-                          "dropped a TERM that we do not understand");
+        cfs_replica_refuse(self, "a TERM that we do not understand");
         return;
     }
     if (self->mode == CFS_MODE_START_SYNC &&

@@ -82,55 +82,43 @@ cfs_replica_drop_updates(CfsReplica *self)
 
 /* --- what a member behind takes ------------------------------------------- */
 
+/* What is not in the leader's index, whoever sent it, is not the leader's tree:
+ * the digest proves where it belongs. */
+static CfsEntry *
+match_update(CfsReplica *self, CfsEntry *entry)
+{
+    const guint8 *digest =
+        cfs_index_find(cfs_sync_leader_index(self->sync), entry->inode);
+
+    return digest != NULL ? cfs_entry_match(entry, digest) : NULL;
+}
+
 void
 cfs_replica_on_update(CfsReplica *self,
                       const CfsHeader *header,
                       PveReader *reader)
 {
-    CfsEntry *entry;
+    g_autoptr(CfsEntry) entry = NULL;
+    CfsEntry *match;
 
     if (self->mode == CFS_MODE_SYNCED) {
         return;
     }
     if (self->mode != CFS_MODE_UPDATE) {
-        cfs_replica_leave(self, "received an update while collecting states");
+        cfs_replica_refuse(self, "an update before the last state");
         return;
     }
     entry = cfs_entry_decode(reader);
     if (entry == NULL) {
-        cfs_replica_leave(self, "received a malformed update");
+        cfs_replica_refuse(self, "a malformed update");
         return;
     }
-    g_hash_table_replace(self->updates, &entry->inode, entry);
-}
-
-/* Holds what the leader sent against its index. Returns: (owned) the updates
- * as the leader has them, or NULL. */
-static GHashTable *
-match_updates(CfsReplica *self, GError **error)
-{
-    const CfsIndex *index = cfs_sync_leader_index(self->sync);
-    g_autoptr(GHashTable) matched = cfs_replica_new_updates();
-    GHashTableIter iter;
-    gpointer value;
-
-    g_hash_table_iter_init(&iter, self->updates);
-    while (g_hash_table_iter_next(&iter, NULL, &value)) {
-        CfsEntry *entry = value;
-        const guint8 *digest = cfs_index_find(index, entry->inode);
-        CfsEntry *match =
-            digest != NULL ? cfs_entry_match(entry, digest) : NULL;
-
-        if (match == NULL) {
-            g_set_error(error, CFS_ERROR, CFS_ERROR_CONTENT,
-                        "update of inode %016" G_GINT64_MODIFIER
-                        "X ('%s') is not in the leader's index",
-                        entry->inode, entry->name);
-            return NULL;
-        }
-        g_hash_table_replace(matched, &match->inode, match);
+    match = match_update(self, entry);
+    if (match == NULL) {
+        cfs_replica_refuse(self, "an update that the leader does not have");
+        return;
     }
-    return g_steal_pointer(&matched);
+    g_hash_table_replace(self->updates, &match->inode, match);
 }
 
 /* Our tree with what the leader sent: (owned) it, or NULL when that is not the
@@ -243,20 +231,14 @@ static void
 commit_update(CfsReplica *self)
 {
     g_autoptr(GArray) gone = g_array_new(FALSE, FALSE, sizeof(guint64));
-    g_autoptr(GHashTable) matched = NULL;
     g_autoptr(GError) error = NULL;
-    CfsTree *tree = NULL;
+    CfsTree *tree;
 
     cfs_replica_trace(
         self, G_LOG_LEVEL_MESSAGE,
         "update complete - trying to commit (got %u inode updates)",
         g_hash_table_size(self->updates));
-    matched = match_updates(self, &error);
-    if (matched != NULL) {
-        g_hash_table_unref(self->updates);
-        self->updates = g_steal_pointer(&matched);
-        tree = build_leaders_tree(self, gone, &error);
-    }
+    tree = build_leaders_tree(self, gone, &error);
     if (tree == NULL) {
         cfs_replica_trace(self, G_LOG_LEVEL_WARNING,
                           "state transfer refused: %s", error->message);
@@ -273,19 +255,39 @@ commit_update(CfsReplica *self)
     cfs_replica_flush_early(self);
 }
 
+/* Synced members take anybody's word that all are equal, and then apply what
+ * waited; so we do that in the same place, but believe only the leader. */
+static void
+note_false_end(CfsReplica *self)
+{
+    Queued *item;
+
+    cfs_replica_refuse(self, "the end of updates, not from the leader");
+    while ((item = g_queue_pop_head(&self->early)) != NULL) {
+        g_queue_push_tail(&self->late, item);
+    }
+}
+
 void
 cfs_replica_on_update_complete(CfsReplica *self,
                                const CfsHeader *header,
                                PveReader *reader)
 {
-    if (self->mode == CFS_MODE_UPDATE) {
+    gboolean is_leaders = cfs_member_equal(self->event->message.sender,
+                                           cfs_sync_leader(self->sync));
+
+    if (self->mode == CFS_MODE_UPDATE && is_leaders) {
         commit_update(self);
+    } else if (self->mode == CFS_MODE_UPDATE) {
+        note_false_end(self);
     } else if (self->mode == CFS_MODE_SYNCED) {
         cfs_sync_set_all_synced(self->sync);
-        cfs_replica_verify_allow(self);
+        if (is_leaders) {
+            cfs_replica_verify_allow(self);
+        }
         cfs_replica_flush_early(self);
     } else {
-        cfs_replica_leave(
-            self, "received the end of updates while collecting states");
+        cfs_replica_refuse(self, "the end of updates before the last state");
+        self->is_doubtful = TRUE;
     }
 }

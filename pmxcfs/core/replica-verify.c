@@ -4,9 +4,6 @@
 
 #include <string.h>
 
-/* Syslog's words (RFC 5424), which the cluster log uses. */
-#define PRIORITY_WARNING 4
-
 /* How often the lowest node asks, counted from the start of the daemon. */
 #define VERIFY_PERIOD_MS (3600 * 1000)
 /* ... and how long after a synchronisation. */
@@ -94,15 +91,6 @@ cfs_replica_verify_on_tick(CfsReplica *self)
     }
 }
 
-static void
-log_to_cluster(CfsReplica *self, const char *text)
-{
-    CfsEffect *effect = cfs_replica_emit(self, CFS_EFFECT_CLUSTER_LOG);
-
-    effect->log.priority = PRIORITY_WARNING;
-    effect->log.text = g_strdup(text);
-}
-
 static guint64
 shown(const guint8 sum[CFS_DIGEST_SIZE])
 {
@@ -140,7 +128,7 @@ on_difference(CfsReplica *self)
         cfs_replica_trace(self, G_LOG_LEVEL_WARNING, "%s", text);
         if (!self->verify.was_told) {
             self->verify.was_told = TRUE;
-            log_to_cluster(self, text);
+            cfs_replica_log_to_cluster(self, text);
         }
         return;
     }
@@ -149,7 +137,7 @@ on_difference(CfsReplica *self)
                            "what differs anew",
                            self->self.nodeid, self->self.pid, accuser.nodeid,
                            accuser.pid);
-    log_to_cluster(self, text);
+    cfs_replica_log_to_cluster(self, text);
     self->verify.has_accuser = TRUE;
     self->verify.was_told = FALSE;
     self->verify.accuser = accuser;

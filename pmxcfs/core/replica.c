@@ -9,6 +9,10 @@
 #define REJOIN_FIRST_MS 100u
 #define REJOIN_DOUBLINGS 8u
 #define REJOIN_PEACE_MS 60000
+/* ... and where members speak a newer protocol. */
+#define REJOIN_VERSION_MS 60000u
+/* Syslog's word (RFC 5424), which the cluster log uses. */
+#define PRIORITY_WARNING 4
 
 /* --- small parts ---------------------------------------------------------- */
 
@@ -272,16 +276,6 @@ cfs_replica_forget_group(CfsReplica *self)
     self->barriers.acked_sure = cfs_terms_record(self->terms)->acked;
 }
 
-/* Without corosync nobody is seen but ourselves. */
-void
-cfs_replica_show_alone(CfsReplica *self)
-{
-    g_autoptr(GArray) alone = g_array_new(FALSE, FALSE, sizeof(CfsMember));
-
-    g_array_append_val(alone, self->self);
-    cfs_views_set_online(self->views, alone);
-}
-
 void
 cfs_replica_leave_for(CfsReplica *self, const char *reason, guint delay_ms)
 {
@@ -309,6 +303,31 @@ cfs_replica_leave(CfsReplica *self, const char *reason)
     cfs_replica_leave_for(self, reason, delay_ms);
 }
 
+/* One line for each configuration: who sends nonsense sends much of it. */
+void
+cfs_replica_refuse(CfsReplica *self, const char *why)
+{
+    CfsMember sender = self->event->message.sender;
+
+    cfs_replica_trace(
+        self, self->has_refused ? G_LOG_LEVEL_DEBUG : G_LOG_LEVEL_WARNING,
+        "ignored a message of member %u/%u: %s", sender.nodeid, sender.pid,
+        why);
+    self->has_refused = TRUE;
+}
+
+void
+cfs_replica_log_to_cluster(CfsReplica *self, const char *text)
+{
+    CfsEffect *effect = cfs_replica_emit(self, CFS_EFFECT_CLUSTER_LOG);
+
+    effect->log.priority = PRIORITY_WARNING;
+    effect->log.text = g_strdup(text);
+}
+
+/* We cannot follow the others, and must not keep them from going on. One bad
+ * message must not end us for good either: we look again whether they still
+ * speak so. */
 void
 cfs_replica_stop_for_version(CfsReplica *self)
 {
@@ -318,7 +337,7 @@ cfs_replica_stop_for_version(CfsReplica *self)
     cfs_replica_forget_group(self);
     cfs_replica_fail_held(self, EIO);
     cfs_replica_fail_barriers(self, EIO);
-    cfs_replica_emit(self, CFS_EFFECT_LEAVE)->delay_ms = G_MAXUINT;
+    cfs_replica_emit(self, CFS_EFFECT_LEAVE)->delay_ms = REJOIN_VERSION_MS;
 }
 
 static gboolean
@@ -353,7 +372,7 @@ on_message(CfsReplica *self)
     case CFS_PARSE_OK:
         break;
     case CFS_PARSE_MALFORMED:
-        cfs_replica_leave(self, "received a message that is too short");
+        cfs_replica_refuse(self, "it is too short");
         return;
     case CFS_PARSE_OLDER:
         cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE,
@@ -440,6 +459,8 @@ start_sync(CfsReplica *self)
         resend_early(self);
     }
     self->mode = CFS_MODE_START_SYNC;
+    self->round_ms = self->told_ms = self->event->clock_ms;
+    self->is_doubtful = FALSE;
     cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE,
                       "starting data syncronisation");
     if (cfs_sync_lowest_nodeid(self->sync) == self->self.nodeid) {
@@ -452,7 +473,6 @@ on_confchg(CfsReplica *self)
 {
     const CfsMember *members = self->event->confchg.members;
     guint n = self->event->confchg.n_members;
-    g_autoptr(GArray) online = g_array_new(FALSE, FALSE, sizeof(CfsMember));
     g_autofree char *text = NULL;
 
     if (self->mode == CFS_MODE_LEAVE || self->mode == CFS_MODE_VERSION_ERROR) {
@@ -461,14 +481,13 @@ on_confchg(CfsReplica *self)
     cfs_replica_limit_acked(self);
     new_epoch(self);
     cfs_replica_reset_barriers(self);
+    self->has_refused = FALSE;
     drop_late(self);
     g_hash_table_remove_all(self->updates);
     drop_work(self);
     cfs_sync_set_members(self->sync, members, n);
     cfs_terms_set_members(self->terms, self->self, members, n);
-    g_array_append_vals(online, members, n);
-    cfs_views_set_online(self->views, online);
-    text = cfs_sync_describe(self->sync, FALSE);
+    text = cfs_sync_describe(self->sync, CFS_SYNC_ALL);
     cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE, "members: %s", text);
     if (!cfs_sync_is_member(self->sync, self->self)) {
         if (self->mode != CFS_MODE_START) {
@@ -499,10 +518,6 @@ static void
 on_disconnected(CfsReplica *self)
 {
     cfs_replica_forget_group(self);
-    /* When we left by ourselves the others are as they were. */
-    if (self->mode != CFS_MODE_LEAVE) {
-        cfs_replica_show_alone(self);
-    }
     if (self->mode != CFS_MODE_VERSION_ERROR) {
         self->mode = CFS_MODE_START;
     }

@@ -1,14 +1,6 @@
 /* replica.h - one member of the database group: the state machine.
  *
- *             connected            confchg, > 1 member
- *   START ---------------> (wait) -------------------> START_SYNC
- *     ^                       | alone                     | all states are
- * there |                       v                           v |   <-- LEAVE <--
- * SYNCED <---- we are equal -----+---- we differ ---> UPDATE |        ^ | | |
- * |              +--- confchg ---> START_SYNC                       | | +---
- * malformed, not quorate, incomplete update -------------------+
- *     +--- the group is left, io connects again      UPDATE_COMPLETE: commit ->
- * SYNCED
+ * The drawing is above CfsMode, the whole story in docs/replication.md.
  *
  * The core thinks, the world acts: cfs_replica_step() takes one event and
  * appends to a queue, in order, what must be done. It has no clock, socket or
@@ -141,6 +133,23 @@ typedef struct {
 void cfs_effect_free(CfsEffect *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CfsEffect, cfs_effect_free)
 
+/*                                            confchg, alone
+ *            connected        confchg         +--------------+
+ *   (out) -------------> START ------> START_SYNC            |
+ *     ^                    |            |   ^  |             |
+ *     |                    |    all states  |  all states,   |
+ *     |                    |    are there,  |  we differ     |
+ *     |                    |    we are equal|  |             |
+ *     |                    v            v   |  v             v
+ *     |                  SYNCED <-------+   |  UPDATE ----> SYNCED
+ *     |                    |                |  |   UPDATE_COMPLETE,
+ *     |                    +--- confchg ----+--+   all of it is there
+ *     | pause
+ *   LEAVE <-- not quorate when a change comes; our copy differs (VERIFY); a
+ *     ^       change we cannot interpret; an incomplete transfer; the others
+ *     |       ended a round that we did not
+ *   VERSION_ERROR <-- a newer protocol: a longer pause
+ */
 typedef enum {
     CFS_MODE_START,
     CFS_MODE_START_SYNC,

@@ -51,6 +51,7 @@ struct CfsGroup {
 };
 
 #define CFS_GROUP_DATABASE "pve_dcdb_v1"
+#define CFS_GROUP_STATUS "pve_kvstore_v1"
 #define CFS_GROUP_NEVER G_MAXUINT
 
 /* @name: literal; outlives the group. */

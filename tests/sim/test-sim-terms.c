@@ -60,7 +60,7 @@ cut_and_heal(SimCluster *c)
     sim_split(c, "01|2");
     sim_run(c);
     /* Its votes are enough, its administrator says (expected votes). */
-    sim_force_quorum(c, 2, TRUE);
+    sim_force_quorum(c, 2);
     for (guint i = 0; i < 20; i++) {
         g_assert_cmpint(sim_write(c, 2, "log", "counts on"), ==, 0);
     }
@@ -151,8 +151,8 @@ test_half_begins_no_term(void)
     sim_run(c);
     g_assert_cmpuint(term_of(c, 0), ==, before);
     g_assert_cmpint(sim_sync(c, 0, &level), ==, EIO);
-    sim_force_quorum(c, 0, TRUE); /* an administrator lowers the votes */
-    sim_force_quorum(c, 1, TRUE);
+    sim_force_quorum(c, 0); /* an administrator lowers the votes */
+    sim_force_quorum(c, 1);
     g_assert_cmpint(sim_sync(c, 0, &level), ==, 0);
     g_assert_cmpint(level, ==, CFS_SYNC_LEVEL_LOCAL);
 }
@@ -179,7 +179,7 @@ test_reference_peer(void)
 
     sim_split(c, "01|2");
     sim_run(c);
-    sim_force_quorum(c, 2, TRUE);
+    sim_force_quorum(c, 2);
     for (guint i = 0; i < 20; i++) {
         g_assert_cmpint(sim_write(c, 2, "f", "counts on"), ==, 0);
     }
@@ -247,7 +247,7 @@ test_level_alone(void)
     sim_split(c, "0|12");
     sim_run(c);
     g_assert_cmpint(sim_sync(c, 0, &level), ==, EIO); /* not quorate */
-    sim_force_quorum(c, 0, TRUE);
+    sim_force_quorum(c, 0);
     g_assert_cmpint(sim_sync(c, 0, &level), ==, 0);
     g_assert_cmpint(level, ==, CFS_SYNC_LEVEL_LOCAL);
 }
@@ -310,7 +310,7 @@ test_overruled(void)
         sim_run(c);
         sim_split(c, "01|2");
         sim_run(c);
-        sim_force_quorum(c, 2, TRUE);
+        sim_force_quorum(c, 2);
         g_assert_cmpint(sim_write(c, 2, "mine", "y"), ==, 0);
         g_assert_cmpint(sim_write(c, 0, "theirs", "z"), ==, 0);
         sim_submit_sync(c, 2); /* local: may be done before the healing */
@@ -549,7 +549,7 @@ test_foreign_cluster(void)
     sim_split(c, "01|2");
     sim_start(c, 2);
     sim_run(c);
-    sim_force_quorum(c, 2, TRUE);
+    sim_force_quorum(c, 2);
     for (guint i = 0; i < 10; i++) {
         write_conf(c, 2, "office");
     }
