@@ -833,7 +833,9 @@ def outcome(who, op):
 
 def run_row(entry, who, quorate):
     name, op, wanted, then = entry
-    key = "cut" if who == "root" and not quorate else who
+    # EIO: a barrier concerns all alike: the node is cut off.
+    is_cut = not quorate and (who == "root" or wanted["cut"] == "EIO")
+    key = "cut" if is_cut else who
     if wanted[key] is None:
         return None
     if quorate:
