@@ -473,6 +473,9 @@ do_append(void)
     char object[NAME_BYTES], value[NAME_BYTES], bytes[NAME_BYTES];
     int fd;
 
+    if (client.n_journals == 0) {
+        return;
+    }
     pick(object, "log", client.n_journals);
     fill(bytes, next_value(value));
     begin("append", object, value);
@@ -507,6 +510,9 @@ do_journal(void)
     ssize_t n;
     int fd;
 
+    if (client.n_journals == 0) {
+        return;
+    }
     pick(object, "log", client.n_journals);
     begin("journal", object, "");
     fd = open_in(object, O_RDONLY);

@@ -18,7 +18,8 @@ What is checked, for each object (DESIGN, promises 1, 3 and 4):
 An error of a change means unknown: it may be done, or not, or later. And an
 acknowledged change may vanish, when no fsync on a node that knew of it came
 back well, and all who saw it were being cut off or killed about then: such
-are counted as undone. What a well ended fsync covers never vanishes.
+are counted as undone. What a well ended fsync covers never vanishes; only
+where a majority of the daemons was down it covers this node's disk alone.
 
 Values are never used twice, so the order of a register is a graph of what must
 come before what; it has a cycle exactly when there is no such order.
@@ -75,16 +76,22 @@ class Knowledge:
         self.faults = defaultdict(list)  # node -> [(begin, end)], sorted
         self.reached = defaultdict(list)  # node -> [(end, begin)] of changes
         for op in history.ops:
-            if op.kind == "sync" and op.is_ok:
+            if op.kind == "sync" and op.is_ok and not any(
+                    begin <= op.end and op.begin <= end
+                    for begin, end in history.local):
                 self.syncs[op.node].append(op.begin)
-            elif op.kind in CHANGES and op.is_ok:
-                self.reached[op.node].append((op.end, op.begin))
         for fault in history.faults:
             for node in fault.nodes:
                 self.faults[node].append((fault.begin - BEFORE_FAULT_US,
                                           fault.end + AFTER_FAULT_US))
         for begins in self.syncs.values():
             begins.sort()
+        # What may have been acknowledged by a node cut off says nothing of
+        # what the others had done.
+        for op in history.ops:
+            if op.kind in CHANGES and op.is_ok \
+                    and not self.may_vanish([(op.node, op.begin, op.end)]):
+                self.reached[op.node].append((op.end, op.begin))
         for node, pairs in self.reached.items():
             self.reached[node] = self._rising(sorted(pairs))
 

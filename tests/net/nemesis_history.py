@@ -6,6 +6,7 @@ microseconds of one clock:
 
     op CLIENT BEGIN END KIND OBJECT ARGUMENT OUTCOME ERRNO VALUE
     fault BEGIN END NODE,NODE TEXT
+    local BEGIN END
     final NODE OBJECT VALUE...
 
 with "-" for what is not there: the END of an operation that hung.
@@ -61,6 +62,9 @@ class History:
     ops: list = field(default_factory=list)
     faults: list = field(default_factory=list)
     finals: dict = field(default_factory=dict)  # object -> {node: value}
+    # (begin, end): when a node may have been alone in the group and quorate
+    # all the same; its fsync then reaches its own disk and says so to nobody.
+    local: list = field(default_factory=list)
 
     def add_final(self, node, name, value):
         self.finals.setdefault(name, {})[node] = value
@@ -115,6 +119,8 @@ def save(history, path):
         for fault in history.faults:
             out.write(f"fault {fault.begin} {_time(fault.end)} "
                       f"{_dash(','.join(fault.nodes))} {fault.text}\n")
+        for begin, end in history.local:
+            out.write(f"local {begin} {_time(end)}\n")
         for op in sorted(history.ops, key=lambda op: op.begin):
             argument = op.argument.replace(" ", "/")
             out.write(f"op {op.client} {op.begin} {_time(op.end)} {op.kind} "
@@ -145,6 +151,9 @@ def load(path):
                     history.faults.append(Fault(
                         int(begin), _parse_time(end),
                         tuple(filter(None, _undash(nodes).split(","))), text))
+                elif word == "local":
+                    begin, end = rest.split(" ")
+                    history.local.append((int(begin), _parse_time(end)))
                 elif word == "final":
                     node, name, *value = re.split(" ", rest, maxsplit=2)
                     history.add_final(node, name, "".join(value))

@@ -219,6 +219,14 @@ def test_after_fsync_it_may_not(story):
     story.bad("no order", "cut")
 
 
+def test_after_an_fsync_that_may_be_local_it_may(story):
+    undone_story(story)
+    story.fault(1500, 8000, "n3")
+    story.sync("n3c0", 1010, 1100)
+    story.history.local.append((1050 * 1000, 1060 * 1000))
+    story.good(undone=1)
+
+
 def test_after_a_failed_fsync_it_may(story):
     undone_story(story)
     story.fault(1500, 8000, "n3")
@@ -426,12 +434,15 @@ class Simulated:
 
 def test_many_are_judged_fast_and_kept(tmp_path):
     history = Simulated(1, 4000).history
+    history.faults.append(Fault(5, NEVER, ("n1", "n2"), "cut n1 and n2"))
+    history.local.append((7, 9))
     assert nemesis_checker.check(history).violations == []
     path = tmp_path / "history.txt"
     nemesis_history.save(history, path)
     loaded = nemesis_history.load(path)
     assert sorted(map(repr, loaded.ops)) == sorted(map(repr, history.ops))
     assert loaded.finals == history.finals
+    assert (loaded.faults, loaded.local) == (history.faults, history.local)
     assert nemesis_checker.main([str(path)]) == 0
 
 
