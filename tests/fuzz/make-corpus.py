@@ -255,3 +255,22 @@ put("status", "alone", happens(3) + happens(4, b"old\nold2\na\"b") + happens(15)
 put("status", "newer", SYNC + happens(0, struct.pack("<HHIII", 0, 1, 9, 0, 0)))
 put("status", "odd-keys", SYNC + happens(
     0, status(0, b"a\"\\\n\xff".ljust(256, b"\0") + b"v", 1, 1)))
+# actions of a group, see fuzz-replica.c
+RAW, TYPED, ROUND, STATE, UPDATE, ASK, SUM, THEIRS, OWN, ITSELF, MEMBERS, TIME, \
+    QUORUM, ANEW, WORK, ALL = range(16)
+JOIN = bytes((MEMBERS, 7, ROUND, 0, 9, ITSELF))
+put("replica", "follower", bytes((0,)) + JOIN + bytes((
+    STATE, 1, 0, STATE, 1, 2, THEIRS, 0, 9, 5, 1, ALL, 1, 0, OWN, 5, 2, ITSELF)))
+put("replica", "leader", bytes((129,)) + bytes((MEMBERS, 6, ITSELF, ITSELF,
+    STATE, 0, 2, WORK, WORK, ITSELF, ITSELF, ITSELF, ITSELF, ITSELF, TIME, 6,
+    ITSELF, WORK, ITSELF)))
+put("replica", "phantom", bytes((1,)) + JOIN + bytes((
+    STATE, 2, 0, STATE, 1, 2, ALL, 2, 0, TIME, 1, TIME, 1, ITSELF)))
+put("replica", "verify", bytes((1,)) + JOIN + bytes((
+    STATE, 1, 0, STATE, 1, 2, TYPED, 4, 0, 0, 0, ASK, 1, 0, SUM, 0, 1, 0, ANEW))
+    + JOIN + bytes((STATE, 1, 0, STATE, 1, 2, ASK, 1, 0, SUM, 1, 1, 0)))
+put("replica", "alone", bytes((0, MEMBERS, 2, OWN, 5, 1, ITSELF, QUORUM, 1,
+    OWN, 5, 2, QUORUM, 0, MEMBERS, 3, OWN, 4, 0, TIME, 20)))
+put("replica", "bad", bytes((0,)) + JOIN + bytes((UPDATE, 1, 1, 0, STATE, 1, 0,
+    TYPED, 2, 3, 65, 66, 67, 2, 0, UPDATE, 2, 1, 0, TYPED, 4, 0, 2, 0,
+    TYPED, 4, 0, 0, 0, THEIRS, 0, 1, 5, 1, RAW, 0, 3, 1, 2, 3)))
