@@ -100,6 +100,10 @@ REQUEST = b"ostemplate: local:vztmpl/t.tar.gz\nrootfs: local:4\nstate: started\n
 put("guestconf", "whole", GUEST)
 put("guestconf", "request", REQUEST)
 put("guestconf", "odd", b"half a li\n[no section\nx: y\ncpus: -1\n")
+put("guestconf", "pending", b"env: A=1\nmp0: local:105/a.raw,mp=/a\n"
+    b"unused0: local:105/b.raw\nlxc.limit.x: 1\nlxc.rootfs.path: /\n"
+    b"[pve:pending]\ndelete: !mp0,env;unused0\nenv: B=2\nmp1: local:4,mp=/b\n"
+    b"description: x\n[pending]\ndelete: a\n  snapstate: delete\n")
 put("lxcconf", "whole", GUEST)
 put("lxcconf", "entrypoint", b"rootfs: local:1/a.raw\nentrypoint: /bin/sh -c 'a b'\n"
     b"env: A=1\nconsole: 1\ntty: 2\ncores: 2\ncpulimit: 1.5\ncpuunits: 50\n")
@@ -107,6 +111,9 @@ for line in GUEST.splitlines():
     if b": " in line:
         put("guestvalue", line.split(b":")[0].decode(), line)
 put("guestvalue", "number", b"cpulimit: 1e2")
+put("guestvalue", "sign", b"memory: +0512")
+put("guestvalue", "env", b"env: A=b c")
+put("guestvalue", "idmap", b"mp0: local:8,mp=/a,idmap=u:0:1:1;g:0:1:1,mountoptions=ro")
 put("guestvalue", "nameserver", b"nameserver: 1.1.1.1 fe80::1%eth0")
 put("holdrec", "record", b"""boot-id: 2f0c6a3e-9f5b-4c43-8a39-0a8a9a3f7f10
 ran: 1
