@@ -19,7 +19,7 @@
 #define MAX_MISSING 4096u
 
 /* The lane of what belongs to no directory, and a bit that no number of ours
- * has: attributes and contents do not wait for the lock of a directory. */
+ * has: contents do not wait for the lock of a directory. */
 #define LANE_ALL 0u
 #define LANE_INODE (G_GUINT64_CONSTANT(1) << 63)
 
@@ -216,17 +216,32 @@ drop_name(CfsCaches *self, guint64 parent, const char *name)
 }
 
 static void
-drop_inode(CfsCaches *self, guint64 inode, gboolean with_content)
+drop_content(CfsCaches *self, guint64 inode)
 {
     Pending *pending = g_new0(Pending, 1);
-    struct fuse_notify_inval_inode_out out = {.ino = self->number(inode),
-                                              .off = with_content ? 0 : -1};
+    struct fuse_notify_inval_inode_out out = {.ino = self->number(inode)};
     GByteArray *body = g_byte_array_new();
 
     pending->inode = inode;
     pending->lane = out.ino | LANE_INODE;
     (void)g_byte_array_append(body, (const guint8 *)&out, sizeof(out));
     send_message(self, pending, FUSE_NOTIFY_INVAL_INODE, body);
+}
+
+/* At once, and done. */
+static void
+drop_attributes(CfsCaches *self, guint64 inode)
+{
+    struct {
+        struct fuse_out_header header;
+        struct fuse_notify_inval_inode_out out;
+    } message = {
+        .header = {.len = sizeof(message), .error = FUSE_NOTIFY_INVAL_INODE},
+        .out = {.ino = self->number(inode), .off = -1}};
+
+    if (self->notifier != NULL) {
+        cfs_notifier_send_now(self->notifier, &message, sizeof(message));
+    }
 }
 
 static void
@@ -440,10 +455,10 @@ let_go_of_inode(CfsCaches *self, CfsInode *record, gboolean with_content)
     if (held->has_content && with_content) {
         held->has_content = FALSE;
         held->has_attributes = FALSE;
-        drop_inode(self, record->inode, TRUE);
+        drop_content(self, record->inode);
     } else if (held->has_attributes) {
         held->has_attributes = FALSE;
-        drop_inode(self, record->inode, FALSE);
+        drop_attributes(self, record->inode);
     }
 }
 

@@ -9,7 +9,8 @@
  *   - what was told first may be taken back before it has arrived, and that is
  *     lost: only what is told again may be kept;
  *   - what is being taken back may not be kept, nor anything while there is no
- *     notifier.
+ *     notifier;
+ *   - attributes alone are taken back at once, before anything else happens.
  *
  * Watchers are told of a change, a step of announce.h, when all that it and the
  * changes before it made the kernel let go of is gone.

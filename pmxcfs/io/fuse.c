@@ -5,17 +5,19 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <glib-unix.h>
 #include <unistd.h>
 
 #include "common/files.h"
+#include "common/sources.h"
 #include "pmxcfs/core/core-error.h"
 #include "pmxcfs/io/mount.h"
 #include "pmxcfs/io/priorities.h"
 
 #define REQUESTS_PER_TURN 64
-/* One message each, well below what corosync sends in one piece. */
-#define MAX_WRITE (512u * 1024)
+/* As much as a file can have: what a program writes at once is one change, and
+ * written to the disk once. Only what is within a hundred bytes of this comes in
+ * two pieces through corosync (group-cpg.c). */
+#define MAX_WRITE CFS_MAX_FILE_BYTES
 
 static void
 op_init(void *data, struct fuse_conn_info *connection)
@@ -59,6 +61,7 @@ static const struct fuse_lowlevel_ops operations = {
     .open = cfs_fuse_op_open,
     .read = cfs_fuse_op_read,
     .write = cfs_fuse_op_write,
+    .copy_file_range = cfs_fuse_op_copy_file_range,
     .flush = cfs_fuse_op_flush,
     .release = cfs_fuse_op_release,
     .fsync = cfs_fuse_op_fsync,
@@ -190,7 +193,6 @@ gboolean
 cfs_fuse_start(CfsFuse *self, const char *path, GError **error)
 {
     g_autofree char *place = NULL;
-    GSource *source;
     int fd;
 
     if (!cfs_mount_prepare(path, error)) {
@@ -214,11 +216,8 @@ cfs_fuse_start(CfsFuse *self, const char *path, GError **error)
         (void)close(fd);
         return FALSE;
     }
-    source = g_unix_fd_source_new(fd, G_IO_IN | G_IO_HUP | G_IO_ERR);
-    g_source_set_priority(source, CFS_PRIORITY_FUSE);
-    g_source_set_callback(source, G_SOURCE_FUNC(on_readable), self, NULL);
-    self->watch = g_source_attach(source, NULL);
-    g_source_unref(source);
+    self->watch = pve_fd_watch(fd, G_IO_IN | G_IO_HUP | G_IO_ERR,
+                               CFS_PRIORITY_FUSE, on_readable, self);
     return TRUE;
 }
 

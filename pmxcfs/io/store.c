@@ -7,10 +7,12 @@
 #include <fcntl.h>
 #include <sqlite3.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/files.h"
+#include "common/sources.h"
 #include "pmxcfs/core/core-error.h"
 #include "pmxcfs/io/dbfile.h"
 #include "pmxcfs/io/priorities.h"
@@ -82,7 +84,6 @@ struct CfsStore {
     guint log_checkpointed; /* up to here it is in the database */
     gboolean has_bad_checkpoint;
 
-    GMainContext *context;
     CfsStoreReport report;
     gpointer report_data;
     CfsStoreSnapshot snapshot;
@@ -105,7 +106,9 @@ struct CfsStore {
     GQueue answers;       /* of Flush, decided */
     guint64 committed;
     int problem;
-    GSource *report_source; /* one at a time */
+    int report_fd;          /* an eventfd that wakes the loop */
+    gboolean is_reporting;  /* ... and will */
+    guint report_watch;     /* the loop's */
 };
 
 static void
@@ -285,7 +288,8 @@ store_free(CfsStore *self)
     g_hash_table_unref(self->pending);
     g_queue_clear_full(&self->flushes, g_free);
     g_queue_clear_full(&self->answers, g_free);
-    g_clear_pointer(&self->context, g_main_context_unref);
+    g_clear_handle_id(&self->report_watch, g_source_remove);
+    pve_autofd_clear(&self->report_fd);
     g_mutex_clear(&self->mutex);
     g_cond_clear(&self->wake);
     g_clear_pointer(&self->whole, g_ptr_array_unref);
@@ -319,6 +323,7 @@ cfs_store_new_unwritable(const char *path, gboolean is_kept)
     self->path = g_strdup(path);
     self->log_path = g_strconcat(path, "-wal", NULL);
     self->is_kept = is_kept;
+    self->report_fd = -1;
     self->pending = rows_new();
     g_mutex_init(&self->mutex);
     g_cond_init(&self->wake);
@@ -586,16 +591,18 @@ provide_whole(CfsStore *self)
 
 /* On the loop. */
 static gboolean
-deliver_report(gpointer data)
+deliver_report(int fd, GIOCondition condition, gpointer data)
 {
     CfsStore *self = data;
     GQueue answers = G_QUEUE_INIT;
+    eventfd_t unused;
     guint64 committed;
     Flush *flush;
     int problem;
 
+    (void)eventfd_read(fd, &unused);
     g_mutex_lock(&self->mutex);
-    g_clear_pointer(&self->report_source, g_source_unref);
+    self->is_reporting = FALSE;
     committed = self->committed;
     problem = self->problem;
     answers = self->answers;
@@ -608,20 +615,17 @@ deliver_report(gpointer data)
         flush->done(flush->data, flush->id, flush->verdict);
         g_free(flush);
     }
-    return G_SOURCE_REMOVE;
+    return G_SOURCE_CONTINUE;
 }
 
 /* With the mutex held. */
 static void
 schedule_report(CfsStore *self)
 {
-    if (self->report_source != NULL) {
-        return;
+    if (!self->is_reporting) {
+        self->is_reporting = TRUE;
+        (void)eventfd_write(self->report_fd, 1);
     }
-    self->report_source = g_idle_source_new();
-    g_source_set_priority(self->report_source, CFS_PRIORITY_STORE);
-    g_source_set_callback(self->report_source, deliver_report, self, NULL);
-    (void)g_source_attach(self->report_source, self->context);
 }
 
 /* With the mutex held. What waits for a flush gets the problem there is. */
@@ -999,7 +1003,12 @@ cfs_store_start(CfsStore *self,
     }
     self->report = report;
     self->report_data = data;
-    self->context = g_main_context_ref_thread_default();
+    self->report_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (self->report_fd < 0) {
+        return pve_errno_error(error, "eventfd", "of the database's thread");
+    }
+    self->report_watch = pve_fd_watch(
+        self->report_fd, G_IO_IN, CFS_PRIORITY_STORE, deliver_report, self);
     if (self->is_detached) {
         schedule_report(self);
     }
@@ -1082,6 +1091,7 @@ end_thread(CfsStore *self)
     GPtrArray *entries =
         self->snapshot != NULL ? self->snapshot(self->snapshot_data) : NULL;
 
+    g_clear_handle_id(&self->report_watch, g_source_remove);
     g_mutex_lock(&self->mutex);
     /* Only for the case that it is needed: pending stays. */
     if (self->whole == NULL) {
@@ -1094,10 +1104,6 @@ end_thread(CfsStore *self)
     g_clear_pointer(&entries, g_ptr_array_unref);
     if (!wait_for_thread(self)) {
         return FALSE;
-    }
-    if (self->report_source != NULL) {
-        g_source_destroy(self->report_source);
-        g_clear_pointer(&self->report_source, g_source_unref);
     }
     return TRUE;
 }

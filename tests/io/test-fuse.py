@@ -277,7 +277,8 @@ def content():
     name = f"{d}/f"
     everything = os.urandom(LIMIT)
     path = PVE / name
-    assert write(name, everything + b"x") in (LIMIT, 1 << 19)
+    # From an address in the middle of a page the kernel sends one page less.
+    assert write(name, everything + b"x") in (LIMIT, LIMIT - 4096)
     path.write_bytes(everything)
     assert path.read_bytes() == everything
     # One byte of these fits.
@@ -430,6 +431,48 @@ def appending():
     os.close(two)
     assert (PVE / d / "f").read_text() == "".join(
         f"{i}\n" for i in range(20))
+
+
+@test
+def what_is_written_at_once_is_one_change():
+    """Readers, peers and the disk see few steps on the way to a large file."""
+    d = fresh("once")
+    big = Path("/run/big")
+    big.write_bytes(os.urandom(LIMIT))
+    for script in (f"cp /run/big {d}/a", f"cp /run/big {d}/a",
+                   f"cat /run/big >{d}/a", f"cp {d}/a {d}/b"):
+        before = rows()[0][2]
+        shell(script)
+        # It is made or truncated, and written.
+        assert rows()[0][2] == before + 2, script
+    for name in "ab":
+        assert (PVE / d / name).read_bytes() == big.read_bytes()
+
+
+@test
+def copying_within_the_mount():
+    d = fresh("copy")
+    (PVE / d / "from").write_bytes(b"0123456789")
+    a = os.open(PVE / d / "from", os.O_RDONLY)
+    b = os.open(PVE / d / "to", os.O_RDWR | os.O_CREAT)
+    assert os.copy_file_range(a, b, 4, 3, 12) == 4
+    assert os.pread(b, 100, 0) == bytes(12) + b"3456"
+    assert os.copy_file_range(a, b, 100, 8, 0) == 2
+    assert os.copy_file_range(a, b, 100, 10, 0) == 0
+    assert os.pread(b, 100, 0) == b"89" + bytes(10) + b"3456"
+    # The end of the largest file cuts it off.
+    assert os.copy_file_range(a, b, 10, 0, LIMIT - 2) == 2
+    expect("beyond", "EFBIG", os.copy_file_range, a, b, 10, 0, LIMIT)
+    # Of a virtual file, with content that is no file of the tree.
+    v = os.open(PVE / ".version", os.O_RDONLY)
+    os.ftruncate(b, 0)
+    size = os.fstat(v).st_size
+    assert os.copy_file_range(v, b, size, 0, 0) == size
+    assert os.pread(b, 1 << 16, 0) == os.pread(v, 1 << 16, 0)
+    (PVE / d / "to").unlink()
+    expect("removed", "ESTALE", os.copy_file_range, a, b, 10, 0, 0)
+    for fd in (a, b, v):
+        os.close(fd)
 
 
 @test
