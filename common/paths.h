@@ -14,6 +14,8 @@
 #define PVE_LOCK_FILE PVE_STATE_DIR "/.pmxcfs.lockfile"
 #define PVE_RUN_DIR "/run/pve-cluster"
 #define PVE_RESTART_FLAG PVE_RUN_DIR "/cfs-restart-flag"
+#define PVE_STATUS_KEYS PVE_RUN_DIR "/status-keys"
+#define PVE_START_TIME PVE_RUN_DIR "/start-time"
 #define PVE_LOCK_TIMERS PVE_RUN_DIR "/lock-timers"
 #define PVE_PID_FILE "/run/pve-cluster.pid"
 #define PVE_COROSYNC_DIR "/etc/corosync"

@@ -24,12 +24,14 @@
 #include "pmxcfs/io/effects.h"
 #include "pmxcfs/io/fuse.h"
 #include "pmxcfs/io/group.h"
+#include "pmxcfs/io/ipc.h"
 #include "pmxcfs/io/lock-timers.h"
 #include "pmxcfs/io/members.h"
 #include "pmxcfs/io/notifier.h"
 #include "pmxcfs/io/process.h"
 #include "pmxcfs/io/quorum.h"
 #include "pmxcfs/io/recovery.h"
+#include "pmxcfs/io/status-effects.h"
 #include "pmxcfs/io/store.h"
 
 #define GROUP_NAME "www-data"
@@ -45,9 +47,11 @@ typedef struct {
 typedef struct {
     Options options;
     char *node_name;
+    char *ip; /* that its name resolves to */
     gid_t group_id;
     int lock;
-    int parent; /* -1: nobody waits for us */
+    int parent;         /* -1: nobody waits for us */
+    guint32 start_time; /* of clients' caches */
     GMainLoop *loop;
     gboolean has_failed;
     gboolean is_store_lost; /* its thread may still be in there */
@@ -55,8 +59,11 @@ typedef struct {
     CfsStore *store;
     CfsReplica *replica;
     CfsEffects *effects;
+    CfsStatus *status;
+    CfsStatusEffects *status_effects;
     CfsLockTimers *lock_timers;
     CfsFuse *fuse;
+    CfsIpc *ipc;
     CfsQuorum *quorum;
     CfsMembers *members;
     CfsGroup *group;
@@ -141,18 +148,16 @@ find_group(gid_t *id, GError **error)
 static gboolean
 prepare(Daemon *self, GError **error)
 {
-    g_autofree char *ip = NULL;
-
     self->node_name = find_node_name(error);
     if (self->node_name == NULL) {
         return FALSE;
     }
-    ip = cfs_process_resolve(self->node_name, error);
-    if (ip == NULL) {
+    self->ip = cfs_process_resolve(self->node_name, error);
+    if (self->ip == NULL) {
         return FALSE;
     }
     g_message("resolved node name '%s' to '%s' for default node IP address",
-              self->node_name, ip);
+              self->node_name, self->ip);
     if (!find_group(&self->group_id, error) ||
         !cfs_process_make_directories(self->group_id, error)) {
         return FALSE;
@@ -284,17 +289,12 @@ on_trace(gpointer data, GLogLevelFlags level, const char *text)
 
 /* What the daemon itself has to say to all. */
 static void
-log_to_cluster(Daemon *self, int priority, const char *text)
+log_to_cluster(gpointer data, int priority, const char *text)
 {
-    const CfsClogEntry entry = {.time = (guint32)time(NULL),
-                                .pid = (guint32)getpid(),
-                                .priority = (guint8)priority,
-                                .user = "root",
-                                .tag = "cluster",
-                                .message = text};
+    Daemon *self = data;
 
-    g_bytes_unref(
-        cfs_clog_add(cfs_views_clog(cfs_replica_views(self->replica)), &entry));
+    cfs_status_log(self->status, (guint)priority, "root", "cluster",
+                   (guint32)getpid(), text, (guint32)time(NULL));
 }
 
 /* corosync.conf ----------------------------------------------------------- */
@@ -340,6 +340,7 @@ choose_mode(Daemon *self)
     CfsTree *tree = cfs_replica_tree(self->replica);
     const CfsEffectsWatcher watcher = {.on_changed = on_tree_changed,
                                        .on_reloaded = on_tree_reloaded,
+                                       .on_log = log_to_cluster,
                                        .data = self};
     const CfsCorosyncConfHandler handler = {.is_being_written =
                                                 is_being_written,
@@ -363,10 +364,24 @@ on_snapshot(gpointer data)
     return cfs_tree_entries(cfs_replica_tree(self->replica));
 }
 
+/* Before the database: what it has to say goes into the cluster log. */
+static void
+open_status(Daemon *self)
+{
+    g_autoptr(GBytes) ip = g_bytes_new(self->ip, strlen(self->ip) + 1);
+
+    self->status = cfs_status_new(self->node_name);
+    cfs_status_set_next_uid(self->status, self->start_time);
+    self->status_effects = cfs_status_effects_new(self->status);
+    (void)cfs_status_set(self->status, "nodeip", ip, self->start_time);
+    log_to_cluster(self, LOG_INFO, "starting cluster log");
+}
+
 static gboolean
 open_database(Daemon *self, GError **error)
 {
     CfsTree *tree = load_tree(self, error);
+    CfsViews *views;
 
     if (tree == NULL) {
         g_log("database", G_LOG_LEVEL_CRITICAL, "%s", (*error)->message);
@@ -376,10 +391,10 @@ open_database(Daemon *self, GError **error)
                     PVE_DATABASE);
         return FALSE;
     }
-    self->replica = cfs_replica_new(
-        tree, cfs_views_new(self->node_name, (guint32)time(NULL)));
+    views = cfs_views_new(self->node_name, self->start_time);
+    cfs_views_set_status(views, self->status);
+    self->replica = cfs_replica_new(tree, views);
     cfs_replica_set_trace(self->replica, on_trace, NULL);
-    log_to_cluster(self, LOG_INFO, "starting cluster log");
     self->lock_timers = cfs_lock_timers_new(self->replica);
     self->effects = cfs_effects_new(self->replica);
     cfs_effects_set_store(self->effects, self->store);
@@ -462,8 +477,7 @@ on_members(gpointer data,
 {
     Daemon *self = data;
 
-    cfs_views_set_cluster(cfs_replica_views(self->replica), cluster_name,
-                          config_version, nodes);
+    cfs_status_set_cluster(self->status, cluster_name, config_version, nodes);
 }
 
 /* Some cluster tools look only there. */
@@ -505,6 +519,7 @@ join_cluster(Daemon *self)
         self->quorum = cfs_quorum_new(on_quorum, self);
         self->members = cfs_members_new(on_members, self);
         self->group = cfs_group_cpg_new(CFS_GROUP_DATABASE, &handler);
+        cfs_status_effects_join(self->status_effects);
     } else {
         g_message("local mode: no cluster, always quorate");
         cfs_effects_quorum(self->effects, TRUE);
@@ -558,6 +573,8 @@ start(Daemon *self, GError **error)
     const CfsFuseHandler handler = {
         .on_ready = on_mount_ready, .on_ended = on_mount_ended, .data = self};
 
+    self->start_time = cfs_process_start_time();
+    open_status(self);
     if (!open_database(self, error)) {
         return FALSE;
     }
@@ -570,6 +587,7 @@ start(Daemon *self, GError **error)
         !cfs_fuse_start(self->fuse, PVE_MOUNT_DIR, error)) {
         return FALSE;
     }
+    self->ipc = cfs_ipc_new(self->effects, self->group_id);
     join_cluster(self);
     return TRUE;
 }
@@ -581,6 +599,7 @@ stop(Daemon *self)
     if (self->fuse != NULL) {
         g_message("teardown filesystem");
         cfs_process_raise_restart_flag(self->group_id);
+        g_clear_pointer(&self->ipc, cfs_ipc_free);
         cfs_fuse_stop(self->fuse);
     }
     if (self->effects != NULL) {
@@ -588,6 +607,7 @@ stop(Daemon *self)
         cfs_effects_set_watcher(self->effects, NULL);
     }
     g_clear_pointer(&self->corosync_conf, cfs_corosync_conf_free);
+    g_clear_pointer(&self->status_effects, cfs_status_effects_free);
     g_clear_pointer(&self->group, cfs_group_free);
     g_clear_pointer(&self->members, cfs_members_free);
     g_clear_pointer(&self->quorum, cfs_quorum_free);
@@ -599,6 +619,7 @@ stop(Daemon *self)
     g_clear_pointer(&self->fuse, cfs_fuse_free);
     g_clear_pointer(&self->effects, cfs_effects_free);
     g_clear_pointer(&self->replica, cfs_replica_free);
+    g_clear_pointer(&self->status, cfs_status_free);
     cfs_process_remove_pid();
 }
 
@@ -651,6 +672,7 @@ main(int argc, char **argv)
         _exit(EXIT_FAILED); /* at once: nothing may be torn down under it */
     }
     g_free(self.node_name);
+    g_free(self.ip);
     pve_autofd_clear(&self.lock);
     return self.has_failed ? EXIT_FAILED : EXIT_SUCCESS;
 }

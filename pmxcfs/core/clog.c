@@ -9,6 +9,9 @@
 
 /* The ring begins with its size and the place of the newest entry. */
 #define RING_HEAD 8u
+/* The reference skips a ring of a head alone. */
+#define RING_MIN 16u
+#define UID_AT 8u /* before it: prev and next */
 #define STRINGS_AT 44u
 /* An entry is this much and its strings; the last 4 bytes are slack. */
 #define ENTRY_BASE 48u
@@ -33,20 +36,24 @@ typedef struct {
     gsize size; /* with the slack */
 } Entry;
 
-/* The newest entry of a node. */
+/* An entry as we keep it: its bytes as in a LOG message, all that members may
+ * disagree about (prev, next, slack) zero. */
 typedef struct {
     guint64 node_digest;
     guint32 time;
     guint32 uid;
-} Newest;
+    gsize size;
+    guint8 bytes[];
+} Record;
 
 struct CfsClog {
     char *node_name;
+    guint64 node_digest;
     guint32 last_uid;
     guint32 last_time; /* of our own: a clock set back loses no entry */
-    guint8 *ring;      /* CFS_CLOG_SIZE bytes */
-    guint32 newest_at;
-    GHashTable *newest; /* node digest -> Newest */
+    GQueue records;    /* of Record, in the order they came */
+    GHashTable *known; /* set of the same */
+    gsize bytes;       /* rounded as in a ring */
 };
 
 static guint64
@@ -62,10 +69,48 @@ digest_of(const char *text)
     return digest;
 }
 
+static void
+put_u32(guint8 *at, guint32 value)
+{
+    guint32 little = GUINT32_TO_LE(value);
+
+    memcpy(at, &little, sizeof(little));
+}
+
 static guint32
 round_up(gsize size)
 {
     return (guint32)((size + 7) & ~(gsize)7);
+}
+
+/* Names an entry: by time, then node, then number. */
+static int
+compare_records(gconstpointer a, gconstpointer b)
+{
+    const Record *x = a, *y = b;
+
+    if (x->time != y->time) {
+        return x->time < y->time ? -1 : 1;
+    }
+    if (x->node_digest != y->node_digest) {
+        return x->node_digest < y->node_digest ? -1 : 1;
+    }
+    return x->uid < y->uid ? -1 : x->uid > y->uid;
+}
+
+static gboolean
+is_same_record(gconstpointer a, gconstpointer b)
+{
+    return compare_records(a, b) == 0;
+}
+
+static guint
+hash_record(gconstpointer data)
+{
+    const Record *self = data;
+
+    return (guint)(self->node_digest ^ (self->node_digest >> 32)) ^
+           self->time * 31u ^ self->uid;
 }
 
 CfsClog *
@@ -74,9 +119,9 @@ cfs_clog_new(const char *node_name)
     CfsClog *self = g_new0(CfsClog, 1);
 
     self->node_name = g_strndup(node_name, MAX_STRING - 1);
-    self->ring = g_malloc0(CFS_CLOG_SIZE);
-    self->newest =
-        g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, g_free);
+    self->node_digest = digest_of(self->node_name);
+    self->known = g_hash_table_new(hash_record, is_same_record);
+    g_queue_init(&self->records);
     return self;
 }
 
@@ -86,10 +131,16 @@ cfs_clog_free(CfsClog *self)
     if (self == NULL) {
         return;
     }
+    g_hash_table_unref(self->known);
+    g_queue_clear_full(&self->records, g_free);
     g_free(self->node_name);
-    g_free(self->ring);
-    g_hash_table_unref(self->newest);
     g_free(self);
+}
+
+void
+cfs_clog_set_next_uid(CfsClog *self, guint32 uid)
+{
+    self->last_uid = uid - 1;
 }
 
 /* --- entries as bytes ----------------------------------------------------- */
@@ -167,7 +218,7 @@ write_entry(const CfsClog *self, const CfsClogEntry *entry, guint32 uid)
     pve_write_u32(out, 0);
     pve_write_u32(out, uid);
     pve_write_u32(out, self->last_time);
-    pve_write_u64(out, digest_of(self->node_name));
+    pve_write_u64(out, self->node_digest);
     pve_write_u64(out, digest_of(user));
     pve_write_u32(out, entry->pid);
     pve_write_u8(out, MIN(entry->priority, 7));
@@ -183,77 +234,42 @@ write_entry(const CfsClog *self, const CfsClogEntry *entry, guint32 uid)
     return out;
 }
 
-/* --- the ring ------------------------------------------------------------- */
+/* Returns: (owned) */
+static Record *
+record_new(const guint8 *bytes, const Entry *entry)
+{
+    Record *self = g_malloc0(sizeof(Record) + entry->size);
+
+    self->node_digest = entry->node_digest;
+    self->time = entry->time;
+    self->uid = entry->uid;
+    self->size = entry->size;
+    memcpy(self->bytes + UID_AT, bytes + UID_AT,
+           entry->size - UID_AT - (ENTRY_BASE - STRINGS_AT));
+    return self;
+}
+
+/* --- the log -------------------------------------------------------------- */
 
 static void
-put_u32(guint8 *at, guint32 value)
+drop_oldest(CfsClog *self)
 {
-    guint32 little = GUINT32_TO_LE(value);
+    g_autofree Record *oldest = g_queue_pop_head(&self->records);
 
-    memcpy(at, &little, sizeof(little));
+    g_hash_table_remove(self->known, oldest);
+    self->bytes -= round_up(oldest->size);
 }
 
-static gboolean
-entry_at(CfsClog *self, guint32 at, Entry *entry)
-{
-    return at >= RING_HEAD && at < CFS_CLOG_SIZE &&
-           parse_entry(self->ring + at, CFS_CLOG_SIZE - at, entry);
-}
-
+/* Takes @record, the newest. */
 static void
-append(CfsClog *self, const guint8 *bytes, gsize size)
+append(CfsClog *self, Record *record)
 {
-    guint32 at = RING_HEAD;
-    Entry newest;
-
-    if (entry_at(self, self->newest_at, &newest)) {
-        at = newest.next;
+    g_queue_push_tail(&self->records, record);
+    g_hash_table_add(self->known, record);
+    self->bytes += round_up(record->size);
+    while (self->bytes > CFS_CLOG_KEEP) {
+        drop_oldest(self);
     }
-    if (at < RING_HEAD || at + round_up(size) >= CFS_CLOG_SIZE) {
-        at = RING_HEAD;
-    }
-    memcpy(self->ring + at, bytes, size);
-    put_u32(self->ring + at, self->newest_at);
-    put_u32(self->ring + at + 4, at + round_up(size));
-    self->newest_at = at;
-    put_u32(self->ring, CFS_CLOG_SIZE);
-    put_u32(self->ring + 4, at);
-}
-
-/* The place of the entry before the one at @at, or 0. What the newest entries
- * have overwritten is not there any more; nor is what the next one may. */
-static guint32
-place_before(const CfsClog *self, guint32 at, const Entry *entry)
-{
-    guint32 newest = self->newest_at, prev = entry->prev;
-
-    if (prev > newest) {
-        gboolean is_behind = prev > newest + CFS_CLOG_MAX_ENTRY;
-
-        return is_behind && (at <= newest || prev < at) ? prev : 0;
-    }
-    return at <= newest && prev < at ? prev : 0;
-}
-
-/* FALSE: we have it, or a later one. */
-static gboolean
-is_news(CfsClog *self, const Entry *entry)
-{
-    Newest *known = g_hash_table_lookup(self->newest, &entry->node_digest);
-
-    if (known != NULL &&
-        (entry->time < known->time ||
-         (entry->time == known->time && entry->uid <= known->uid))) {
-        return FALSE;
-    }
-    if (known == NULL) {
-        known = g_new0(Newest, 1);
-        known->node_digest = entry->node_digest;
-        g_hash_table_insert(self->newest, &known->node_digest, known);
-    }
-    known->time = entry->time;
-    known->uid = entry->uid;
-    return TRUE;
 }
 
 gboolean
@@ -261,13 +277,18 @@ cfs_clog_insert(CfsClog *self, GBytes *payload)
 {
     gsize size = 0;
     const guint8 *bytes = g_bytes_get_data(payload, &size);
+    g_autofree Record *record = NULL;
     Entry entry;
 
     if (size > CFS_CLOG_MAX_ENTRY || !parse_entry(bytes, size, &entry) ||
-        entry.size != size || !is_news(self, &entry)) {
+        entry.size != size) {
         return FALSE;
     }
-    append(self, bytes, size);
+    record = record_new(bytes, &entry);
+    if (g_hash_table_contains(self->known, record)) {
+        return FALSE;
+    }
+    append(self, g_steal_pointer(&record));
     return TRUE;
 }
 
@@ -284,11 +305,192 @@ cfs_clog_add(CfsClog *self, const CfsClogEntry *entry)
     return payload;
 }
 
+guint
+cfs_clog_length(CfsClog *self)
+{
+    return self->records.length;
+}
+
+/* --- the ring ------------------------------------------------------------- */
+
+static int
+compare_places(gconstpointer a, gconstpointer b)
+{
+    return compare_records(*(Record *const *)a, *(Record *const *)b);
+}
+
 GBytes *
 cfs_clog_ring(CfsClog *self)
 {
-    put_u32(self->ring, CFS_CLOG_SIZE);
-    return g_bytes_new(self->ring, CFS_CLOG_SIZE);
+    g_autoptr(GPtrArray) sorted = g_ptr_array_new();
+    guint32 size = (guint32)MAX(RING_HEAD + self->bytes, RING_MIN);
+    guint32 at = RING_HEAD, newest = 0;
+    g_autofree guint8 *ring = g_malloc0(size);
+
+    for (GList *l = self->records.head; l != NULL; l = l->next) {
+        g_ptr_array_add(sorted, l->data);
+    }
+    g_ptr_array_sort(sorted, compare_places);
+    for (guint i = 0; i < sorted->len; i++) {
+        const Record *record = sorted->pdata[i];
+
+        memcpy(ring + at, record->bytes, record->size);
+        put_u32(ring + at, newest);
+        newest = at;
+        at += round_up(record->size);
+        put_u32(ring + newest + sizeof(guint32), at);
+    }
+    put_u32(ring, size);
+    put_u32(ring + sizeof(guint32), newest);
+    return g_bytes_new_take(g_steal_pointer(&ring), size);
+}
+
+/* A ring of a stranger: nothing in it is to be believed. */
+typedef struct {
+    const guint8 *bytes;
+    guint32 size;
+    guint32 newest; /* place */
+    guint32 at;     /* place of the next one to read; 0: there is none */
+    guint32 limit;  /* place of the one read before, 0: none */
+} Ring;
+
+/* FALSE: it is no ring. One without entries is. */
+static gboolean
+ring_init(Ring *self, GBytes *payload)
+{
+    PveReader reader;
+    gsize size = g_bytes_get_size(payload);
+
+    pve_reader_init_bytes(&reader, payload);
+    self->bytes = reader.bytes;
+    self->size = pve_reader_u32(&reader);
+    self->newest = self->at = pve_reader_u32(&reader);
+    return pve_reader_ok(&reader) && self->size == size &&
+           size <= CFS_CLOG_MAX_RING;
+}
+
+/* The place of the entry before the one at @at, or 0. What the newest entries
+ * of a full ring have overwritten is not there any more, nor is what the next
+ * one may overwrite. Entries lie one behind the other: one that reaches into
+ * its successor is none, and so each byte is read at most once. */
+static guint32
+place_before(const Ring *self, guint32 at, guint32 prev)
+{
+    gboolean is_behind = prev > self->newest;
+
+    if (prev < RING_HEAD || prev >= self->size ||
+        (is_behind && prev - self->newest <= CFS_CLOG_MAX_ENTRY)) {
+        return 0;
+    }
+    /* Once from the beginning to the end, else always downwards. */
+    if (is_behind && at <= self->newest) {
+        return prev;
+    }
+    return prev < at && is_behind == (at > self->newest) ? prev : 0;
+}
+
+/* Reads the next older entry. Returns: (owned) or NULL, with @is_damaged set
+ * when there should have been one. */
+static Record *
+ring_next(Ring *self, gboolean *is_damaged)
+{
+    guint32 at = self->at;
+    Entry entry;
+
+    self->at = 0;
+    if (at == 0) {
+        return NULL;
+    }
+    if (at < RING_HEAD || at >= self->size ||
+        !parse_entry(self->bytes + at, self->size - at, &entry) ||
+        (self->limit != 0 && at < self->limit &&
+         at + entry.size > self->limit)) {
+        *is_damaged = TRUE;
+        return NULL;
+    }
+    self->limit = at;
+    self->at = place_before(self, at, entry.prev);
+    return record_new(self->bytes + at, &entry);
+}
+
+/* Adds the entries of one ring to @found, newest first, as many as we keep. */
+static gboolean
+collect(GBytes *payload, GPtrArray *found)
+{
+    gboolean is_damaged = FALSE;
+    gsize bytes = 0;
+    Record *record;
+    Ring ring = {0};
+
+    if (payload == NULL || !ring_init(&ring, payload)) {
+        return FALSE;
+    }
+    while (bytes <= CFS_CLOG_KEEP &&
+           (record = ring_next(&ring, &is_damaged)) != NULL) {
+        bytes += round_up(record->size);
+        g_ptr_array_add(found, record);
+    }
+    return !is_damaged;
+}
+
+/* Newest first; of two that bear one name the same goes first everywhere. */
+static int
+compare_for_merge(gconstpointer a, gconstpointer b)
+{
+    const Record *x = *(Record *const *)a, *y = *(Record *const *)b;
+    int order = compare_records(y, x);
+
+    if (order == 0) {
+        order = memcmp(x->bytes, y->bytes, MIN(x->size, y->size));
+    }
+    return order != 0 ? order : x->size < y->size ? -1 : x->size > y->size;
+}
+
+/* How many of the sorted @found, duplicates taken out, are kept. */
+static guint
+choose_newest(GPtrArray *found)
+{
+    gsize bytes = 0;
+    guint n = 0;
+
+    for (guint i = 0; i < found->len; i++) {
+        Record *record = found->pdata[i];
+
+        if (n > 0 && is_same_record(found->pdata[n - 1], record)) {
+            continue;
+        }
+        bytes += round_up(record->size);
+        if (bytes > CFS_CLOG_KEEP) {
+            break;
+        }
+        found->pdata[i] = found->pdata[n];
+        found->pdata[n++] = record;
+    }
+    return n;
+}
+
+guint
+cfs_clog_merge(CfsClog *self, GPtrArray *rings)
+{
+    g_autoptr(GPtrArray) found = g_ptr_array_new_with_free_func(g_free);
+    guint n_damaged = 0, n;
+    Record *record;
+
+    for (guint i = 0; i < rings->len; i++) {
+        n_damaged += !collect(rings->pdata[i], found);
+    }
+    g_hash_table_remove_all(self->known);
+    while ((record = g_queue_pop_head(&self->records)) != NULL) {
+        g_ptr_array_add(found, record);
+    }
+    self->bytes = 0;
+    g_ptr_array_sort(found, compare_for_merge);
+    n = choose_newest(found);
+    while (n > 0) {
+        n--;
+        append(self, g_steal_pointer(&found->pdata[n]));
+    }
+    return n_damaged;
 }
 
 /* --- texts ---------------------------------------------------------------- */
@@ -390,17 +592,18 @@ char *
 cfs_clog_text(CfsClog *self, guint max, const char *user)
 {
     GString *out = g_string_new("{\n\"data\": [\n");
-    guint32 at = self->newest_at;
     guint n = 0;
     Entry entry;
 
-    while (n < max && entry_at(self, at, &entry)) {
-        if (user == NULL || strcmp(user, entry.user) == 0) {
+    for (GList *l = self->records.tail; l != NULL && n < max; l = l->prev) {
+        const Record *record = l->data;
+
+        if (parse_entry(record->bytes, record->size, &entry) &&
+            (user == NULL || strcmp(user, entry.user) == 0)) {
             g_string_append(out, n > 0 ? ",\n" : "");
             append_entry(out, &entry);
             n++;
         }
-        at = place_before(self, at, &entry);
     }
     g_string_append(out, n > 0 ? "\n]\n}\n" : "]\n}\n");
     return g_string_free(out, FALSE);

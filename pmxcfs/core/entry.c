@@ -4,6 +4,9 @@
 
 #include <string.h>
 
+/* What hashing an entry costs beside its content, roughly. */
+#define RECORD_BYTES 128u
+
 CfsEntry *
 cfs_entry_new_sized(guint64 inode,
                     guint64 parent,
@@ -127,16 +130,31 @@ finish(GChecksum *sum, guint8 out[CFS_DIGEST_SIZE])
     g_assert(length == CFS_DIGEST_SIZE);
 }
 
+gsize
+cfs_entry_hash(CfsEntry *self)
+{
+    g_autoptr(GChecksum) sum = NULL;
+
+    if (self->has_digest) {
+        return 0;
+    }
+    sum = g_checksum_new(G_CHECKSUM_SHA256);
+    update_record(self, sum);
+    finish(sum, self->digest);
+    self->has_digest = TRUE;
+    return RECORD_BYTES + self->size;
+}
+
+void
+cfs_entry_forget_digest(CfsEntry *self)
+{
+    self->has_digest = FALSE;
+}
+
 void
 cfs_entry_digest(CfsEntry *self, guint8 out[CFS_DIGEST_SIZE])
 {
-    if (!self->has_digest) {
-        g_autoptr(GChecksum) sum = g_checksum_new(G_CHECKSUM_SHA256);
-
-        update_record(self, sum);
-        finish(sum, self->digest);
-        self->has_digest = TRUE;
-    }
+    (void)cfs_entry_hash(self);
     memcpy(out, self->digest, CFS_DIGEST_SIZE);
 }
 
@@ -154,6 +172,15 @@ cfs_entry_checksum(const CfsEntry *self, guint8 out[CFS_DIGEST_SIZE])
 
     cfs_entry_update_checksum(self, sum);
     finish(sum, out);
+}
+
+/* Without name and content. */
+#define ENCODED_BYTES 41u
+
+guint
+cfs_entry_encoded_size(const CfsEntry *self)
+{
+    return ENCODED_BYTES + (guint)strlen(self->name) + 1 + self->size;
 }
 
 void

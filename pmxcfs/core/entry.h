@@ -82,6 +82,13 @@ cfs_entry_is_directory(const CfsEntry *self)
     return self->type == CFS_TYPE_DIRECTORY;
 }
 
+/* A size without content (spec/replication.md 5.3, 12.1). */
+static inline gboolean
+cfs_entry_is_phantom(const CfsEntry *self)
+{
+    return self->size > 0 && self->data == NULL;
+}
+
 /* Copies up to @size bytes from @offset into @out; a file without content
  * reads as zeros. Returns the number of bytes, 0 at or behind the end. */
 gsize
@@ -89,12 +96,17 @@ cfs_entry_read(const CfsEntry *self, guint64 offset, gsize size, guint8 *out);
 
 /* SHA-256 as in an index (the inode is not in it). */
 void cfs_entry_digest(CfsEntry *self, guint8 out[CFS_DIGEST_SIZE]);
+/* Makes the digest ready. Returns: the bytes it had to hash, 0: none. */
+gsize cfs_entry_hash(CfsEntry *self);
+/* It is made anew when it is asked for: it may not be what the entry has. */
+void cfs_entry_forget_digest(CfsEntry *self);
 /* SHA-256 with the inode in front: locks (spec/replication.md 6.2). */
 void cfs_entry_checksum(const CfsEntry *self, guint8 out[CFS_DIGEST_SIZE]);
 /* Feeds the form of cfs_entry_checksum() to a running sum. */
 void cfs_entry_update_checksum(const CfsEntry *self, GChecksum *sum);
 
 /* The payload of UPDATE. */
+guint cfs_entry_encoded_size(const CfsEntry *self);
 void cfs_entry_encode(const CfsEntry *self, GByteArray *out);
 /* Returns: (owned) the entry, or NULL when malformed. */
 CfsEntry *cfs_entry_decode(PveReader *reader);

@@ -135,10 +135,11 @@ cfs_index_missing(const CfsIndex *self,
     for (guint32 i = 0; i < self->n_records; i++) {
         guint64 inode = inode_at(self, i);
 
-        while (j < other->n_records && inode_at(other, j) < inode) {
+        while (other != NULL && j < other->n_records &&
+               inode_at(other, j) < inode) {
             j++;
         }
-        if (j == other->n_records ||
+        if (other == NULL || j == other->n_records ||
             memcmp(self->records + (gsize)i * RECORD_SIZE,
                    other->records + (gsize)j * RECORD_SIZE, RECORD_SIZE) != 0) {
             add_inode(inodes, inode);

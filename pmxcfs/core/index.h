@@ -26,7 +26,7 @@ gboolean cfs_index_equal(const CfsIndex *a, const CfsIndex *b);
 /* Returns: (borrowed) the entry's digest, or NULL when it is not listed. */
 const guint8 *cfs_index_find(const CfsIndex *self, guint64 inode);
 /* Adds to @inodes (a set of guint64 *, owned keys) what @self lists and @other
- * lacks or has with another digest. */
+ * lacks or has with another digest. @other NULL: it has nothing. */
 void cfs_index_missing(const CfsIndex *self,
                        const CfsIndex *other,
                        GHashTable *inodes);

@@ -27,6 +27,7 @@ enum {
 #define CFS_MESSAGE_NORMAL_SIZE 24u
 #define CFS_MESSAGE_STATE_SIZE 32u
 #define CFS_PROTOCOL_DATABASE 1u
+#define CFS_PROTOCOL_STATUS 0u
 
 /* A member of a group is a process on a node. */
 typedef struct {

@@ -157,6 +157,12 @@ decode_unlock(CfsOpKind kind, PveReader *reader)
     return g_steal_pointer(&self);
 }
 
+gboolean
+cfs_op_is_known(guint16 subtype)
+{
+    return subtype >= CFS_OP_WRITE && subtype <= CFS_OP_UNLOCK;
+}
+
 CfsOp *
 cfs_op_decode(guint16 subtype, PveReader *reader)
 {

@@ -51,6 +51,8 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(CfsOp, cfs_op_free)
 guint cfs_op_size(const CfsOp *self);
 /* Appends what follows the header of a normal message. */
 void cfs_op_encode(const CfsOp *self, GByteArray *out);
+/* FALSE: a kind that a later version may have added. */
+gboolean cfs_op_is_known(guint16 subtype);
 /* Reads all that is left in @reader. Returns: (owned) the operation, or NULL
  * when it is malformed or of an unknown kind. */
 CfsOp *cfs_op_decode(guint16 subtype, PveReader *reader);

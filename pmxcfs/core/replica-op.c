@@ -10,6 +10,12 @@
 /* A change that cannot be sent, because the group is being joined or synced,
  * waits this long before its caller hears EBUSY. */
 #define HOLD_MS 10000
+/* A change that we cannot interpret makes us leave this often in a while, as
+ * who can interpret it goes on with another tree. Somebody who goes on sending
+ * such is no reason to be away for ever: then verification decides. */
+#define UNKNOWN_MAX 3u
+#define UNKNOWN_PEACE_MS 600000
+
 /* --- normal messages --------------------------------------------------------
  */
 
@@ -215,6 +221,40 @@ cfs_replica_flush_late(CfsReplica *self)
     }
 }
 
+static void
+on_unknown_operation(CfsReplica *self)
+{
+    gint64 now = self->event->clock_ms;
+
+    if (now - self->unknown_ms > UNKNOWN_PEACE_MS) {
+        self->n_unknown = 0;
+    }
+    self->unknown_ms = now;
+    if (++self->n_unknown > UNKNOWN_MAX) {
+        cfs_replica_refuse(self, "a change of an unknown kind, again");
+        return;
+    }
+    cfs_replica_leave(self, "received a change of an unknown kind");
+}
+
+/* A malformed one nobody applies. */
+static void
+on_bad_operation(CfsReplica *self, const CfsHeader *header)
+{
+    guint64 id = cfs_member_equal(self->event->message.sender, self->self)
+                     ? cfs_replica_take_request(self, header->count)
+                     : 0;
+
+    if (id != 0) {
+        cfs_replica_reply(self, id, EPERM);
+    }
+    if (cfs_op_is_known(header->subtype)) {
+        cfs_replica_refuse(self, "a malformed change");
+    } else {
+        on_unknown_operation(self);
+    }
+}
+
 void
 cfs_replica_on_normal(CfsReplica *self,
                       const CfsHeader *header,
@@ -225,15 +265,17 @@ cfs_replica_on_normal(CfsReplica *self,
     Queued *item;
 
     if (op == NULL) {
-        cfs_replica_leave(self, "received a malformed or unknown operation");
+        on_bad_operation(self, header);
         return;
     }
     if (self->mode == CFS_MODE_SYNCED) {
         cfs_replica_apply_op(self, sender, header->time, header->count, op);
         return;
     }
-    if (!cfs_sync_is_member(self->sync, sender)) {
-        cfs_replica_leave(self, "received an operation from a non-member");
+    /* In UPDATE the synced members have applied it all the same. */
+    if (self->mode == CFS_MODE_START_SYNC &&
+        !cfs_sync_is_member(self->sync, sender)) {
+        cfs_replica_refuse(self, "a change of a non-member");
         return;
     }
     item = g_new0(Queued, 1);
@@ -358,12 +400,74 @@ cfs_replica_submit_held(CfsReplica *self)
     }
 }
 
+/* Our turn to repair comes so much later than the next lower member's. */
+#define REPAIR_TURN_MS 500
+#define REPAIR_AGAIN_MS 10000
+
+static gboolean
+is_our_turn(CfsReplica *self)
+{
+    gint64 now = self->event->clock_ms;
+    gint64 turn_ms =
+        (gint64)cfs_sync_rank(self->sync, self->self) * REPAIR_TURN_MS;
+
+    if (self->repaired_ms > 0) {
+        return now - self->repaired_ms >= REPAIR_AGAIN_MS;
+    }
+    return now - self->phantom_ms >= turn_ms;
+}
+
+/* A peer's growing truncate of an empty file, or two truncates that crossed,
+ * made a size without content, which kills the reference where it is read or
+ * sent (spec 12.1). Reading gives zeros; one zero at its end makes them real.
+ * One byte, as another change may come before it. We do not know who of the
+ * lower members are ours, so each waits for its turn. */
+static void
+repair_phantom(CfsReplica *self, const CfsEntry *phantom)
+{
+    g_autoptr(GBytes) zero = g_bytes_new_static("", 1);
+    g_autofree char *path = NULL;
+    g_autoptr(CfsOp) op = NULL;
+
+    self->repaired_ms = self->event->clock_ms;
+    path = cfs_tree_path(self->tree, phantom->inode);
+    if (path == NULL) {
+        return; /* out of reach, also for those who could fall over it */
+    }
+    cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE,
+                      "'%s' has a size and no content: filling it with zeros",
+                      path);
+    op = cfs_op_new_write(path, zero, phantom->size - 1);
+    cfs_replica_send_op(self, op, 0);
+}
+
+void
+cfs_replica_repair_phantoms(CfsReplica *self)
+{
+    const CfsEntry *phantom = cfs_tree_find_phantom(self->tree);
+
+    if (phantom == NULL) {
+        self->phantom_ms = 0;
+        return;
+    }
+    if (self->phantom_ms == 0 || phantom->inode != self->phantom) {
+        self->phantom_ms = self->event->clock_ms;
+        self->repaired_ms = 0;
+        self->phantom = phantom->inode;
+    }
+    if (self->mode == CFS_MODE_SYNCED && self->quorate && is_our_turn(self)) {
+        repair_phantom(self, phantom);
+    }
+}
+
 void
 cfs_replica_on_tick(CfsReplica *self)
 {
     Held *held;
 
     unlock_overdue(self);
+    cfs_replica_verify_on_tick(self);
+    cfs_replica_watch_round(self);
     while ((held = g_queue_peek_head(&self->held)) != NULL &&
            self->event->clock_ms - held->since_ms > HOLD_MS) {
         cfs_replica_reply(self, held->id, EBUSY);
@@ -383,10 +487,5 @@ cfs_replica_on_quorum(CfsReplica *self)
                       self->quorate ? "has" : "lost");
     if (!self->quorate) {
         cfs_replica_fail_held(self, EACCES);
-    }
-    /* Out of the group: no change of members will tell. */
-    if (!self->quorate &&
-        (self->mode == CFS_MODE_START || self->mode == CFS_MODE_LEAVE)) {
-        cfs_replica_show_alone(self);
     }
 }

@@ -1,8 +1,9 @@
-/* replica-private.h - what the three files of the replica share.
+/* replica-private.h - what the files of the replica share.
  *
  * replica.c is the door, the membership and the way out; replica-op.c the
  * changes of this node and the messages that carry them; replica-sync.c how
- * members become equal. Nobody else includes this.
+ * members find out who is equal; replica-transfer.c how the others become so.
+ * Nobody else includes this.
  */
 #ifndef CFS_REPLICA_PRIVATE_H
 #define CFS_REPLICA_PRIVATE_H
@@ -10,6 +11,7 @@
 #include "pmxcfs/core/dirlock.h"
 #include "pmxcfs/core/replica.h"
 #include "pmxcfs/core/sync.h"
+#include "pmxcfs/core/treesum.h"
 
 /* A change of this node that was not sent yet. */
 typedef struct {
@@ -26,6 +28,27 @@ typedef struct {
     CfsOp *op;
     GBytes *bytes; /* the whole message, to send it again */
 } Queued;
+
+/* Verification (spec 8): replica-verify.c. */
+typedef struct {
+    guint64 request_id;  /* of the last that we sent */
+    gboolean is_unseen;  /* it was not delivered to us yet */
+    gboolean is_allowed; /* nobody is in UPDATE any more */
+    gint64 hourly_ms;    /* when the next is due; 0: not known yet */
+    gint64 due_ms;       /* the one after a sync; 0: none */
+
+    gboolean is_saved; /* a request of this epoch, and: */
+    guint64 id;
+    CfsMember requester;
+    CfsTreeSum *running; /* NULL: @sum is done */
+    guint8 sum[CFS_DIGEST_SIZE];
+    gboolean has_theirs; /* the requester's came before ours was done */
+    guint8 theirs[CFS_DIGEST_SIZE];
+
+    gboolean has_accuser; /* whose word made us leave; nothing differed since */
+    gboolean was_told;    /* that it is not heard any more */
+    CfsMember accuser;
+} Verify;
 
 struct CfsReplica {
     CfsTree *tree;
@@ -48,6 +71,22 @@ struct CfsReplica {
     GQueue early;          /* of Queued, by count: spec queue 1 */
     GQueue late;           /* of Queued, in order: the list L of spec 7.7 */
     GHashTable *updates;   /* inode -> CfsEntry, in UPDATE */
+    GPtrArray *hashing;    /* entries to hash before we send our state */
+    guint n_hashed;        /* of them */
+    GPtrArray *outgoing;   /* entries to send as the leader; NULL: none */
+    guint n_sent;          /* of them */
+    Verify verify;
+    gboolean is_continuing; /* a CONTINUE is under way */
+
+    gint64 phantom_ms;    /* when we saw one first; 0: there is none */
+    guint64 phantom;      /* its inode */
+    gint64 repaired_ms;   /* when we sent a repair; 0: not yet */
+    gint64 round_ms;      /* when START_SYNC or UPDATE began */
+    gint64 told_ms;       /* when we said last that it takes long */
+    gboolean is_doubtful; /* the others ended the round, we did not */
+    gboolean has_refused; /* said so in this configuration */
+    guint n_unknown;      /* changes that we could not interpret, lately */
+    gint64 unknown_ms;    /* the last of them */
 
     guint leaves; /* in a row */
     gint64 synced_since_ms;
@@ -77,8 +116,10 @@ void cfs_replica_send_op(CfsReplica *self, const CfsOp *op, guint64 id);
 guint64 cfs_replica_take_request(CfsReplica *self, guint64 count);
 void cfs_replica_fail_held(CfsReplica *self, int verdict);
 void cfs_replica_forget_group(CfsReplica *self);
-void cfs_replica_show_alone(CfsReplica *self);
 void cfs_replica_leave(CfsReplica *self, const char *reason);
+/* The message under way is dropped: nobody can have applied it. */
+void cfs_replica_refuse(CfsReplica *self, const char *why);
+void cfs_replica_log_to_cluster(CfsReplica *self, const char *text);
 void cfs_replica_stop_for_version(CfsReplica *self);
 
 /* --- replica-op.c */
@@ -95,23 +136,46 @@ void cfs_replica_on_normal(CfsReplica *self,
                            PveReader *reader);
 void cfs_replica_on_request(CfsReplica *self);
 void cfs_replica_submit_held(CfsReplica *self);
+void cfs_replica_repair_phantoms(CfsReplica *self);
 void cfs_replica_on_tick(CfsReplica *self);
 void cfs_replica_on_quorum(CfsReplica *self);
 
 /* --- replica-sync.c */
 
 void cfs_replica_enter_synced(CfsReplica *self);
+void cfs_replica_watch_round(CfsReplica *self);
+void cfs_replica_continue_state(CfsReplica *self);
 void cfs_replica_on_sync_start(CfsReplica *self,
                                const CfsHeader *header,
                                PveReader *reader);
 void cfs_replica_on_state(CfsReplica *self,
                           const CfsHeader *header,
                           PveReader *reader);
+
+/* --- replica-transfer.c */
+
+void cfs_replica_send_updates(CfsReplica *self);
+void cfs_replica_continue_updates(CfsReplica *self);
+void cfs_replica_drop_updates(CfsReplica *self);
 void cfs_replica_on_update(CfsReplica *self,
                            const CfsHeader *header,
                            PveReader *reader);
 void cfs_replica_on_update_complete(CfsReplica *self,
                                     const CfsHeader *header,
                                     PveReader *reader);
+
+/* --- replica-verify.c */
+
+void cfs_replica_verify_forget(CfsReplica *self);
+void cfs_replica_verify_allow(CfsReplica *self);
+void cfs_replica_verify_on_tick(CfsReplica *self);
+gboolean cfs_replica_verify_has_work(CfsReplica *self);
+void cfs_replica_verify_continue(CfsReplica *self);
+void cfs_replica_on_verify_request(CfsReplica *self,
+                                   const CfsHeader *header,
+                                   PveReader *reader);
+void cfs_replica_on_verify(CfsReplica *self,
+                           const CfsHeader *header,
+                           PveReader *reader);
 
 #endif

@@ -2,7 +2,13 @@
 
 #include "pmxcfs/core/replica-private.h"
 
-#include "pmxcfs/core/core-error.h"
+/* Of content to hash, in one step of the loop: about 6 ms. One file more at
+ * most. */
+#define HASH_SLICE_BYTES (1u << 20)
+
+/* A round that takes longer is talked about, then once a minute. */
+#define ROUND_SLOW_MS 5000
+#define ROUND_TELL_MS 60000
 
 /* --- synchronising
  * -------------------------------------------------------------- */
@@ -17,7 +23,7 @@ cfs_replica_enter_synced(CfsReplica *self)
 }
 
 static void
-send_state(CfsReplica *self)
+send_index(CfsReplica *self)
 {
     g_autoptr(GBytes) index = cfs_tree_index(self->tree);
     g_autoptr(GByteArray) payload = g_byte_array_new();
@@ -28,28 +34,31 @@ send_state(CfsReplica *self)
     cfs_replica_send_state_message(self, CFS_MESSAGE_STATE, payload);
 }
 
-/* The whole entries, children after parents or not: receivers take any
- * order. Always ends with UPDATE_COMPLETE. */
-static void
-send_updates(CfsReplica *self)
+/* Digests are kept; only what changed since the last state must be hashed. */
+void
+cfs_replica_continue_state(CfsReplica *self)
 {
-    g_autoptr(GHashTable) missing = cfs_sync_missing(self->sync);
-    g_autoptr(GPtrArray) entries = cfs_tree_entries(self->tree);
-    guint sent = 0;
+    gsize spent = 0;
 
-    for (guint i = 0; i < entries->len; i++) {
-        const CfsEntry *entry = g_ptr_array_index(entries, i);
-        g_autoptr(GByteArray) payload = NULL;
+    while (self->n_hashed < self->hashing->len && spent < HASH_SLICE_BYTES) {
+        CfsEntry *entry = self->hashing->pdata[self->n_hashed++];
 
-        if (g_hash_table_contains(missing, &entry->inode)) {
-            payload = g_byte_array_new();
-            cfs_entry_encode(entry, payload);
-            cfs_replica_send_state_message(self, CFS_MESSAGE_UPDATE, payload);
-            sent++;
-        }
+        spent += cfs_entry_hash(entry);
     }
-    cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE, "sent all (%u) updates", sent);
-    cfs_replica_send_state_message(self, CFS_MESSAGE_UPDATE_COMPLETE, NULL);
+    if (self->n_hashed == self->hashing->len) {
+        g_clear_pointer(&self->hashing, g_ptr_array_unref);
+        send_index(self);
+    }
+}
+
+/* Once for each epoch; the tree does not change before we are synced. */
+static void
+send_state(CfsReplica *self)
+{
+    g_clear_pointer(&self->hashing, g_ptr_array_unref);
+    self->hashing = cfs_tree_entries(self->tree);
+    self->n_hashed = 0;
+    cfs_replica_continue_state(self);
 }
 
 /* What synced members applied while we are being updated, in their order. */
@@ -60,6 +69,7 @@ enter_update(CfsReplica *self)
     Queued *item;
 
     self->mode = CFS_MODE_UPDATE;
+    self->round_ms = self->told_ms = self->event->clock_ms;
     cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE,
                       "waiting for updates from leader");
     g_queue_init(&self->early);
@@ -75,14 +85,21 @@ static void
 on_all_states(CfsReplica *self)
 {
     CfsMember leader = cfs_sync_leader(self->sync);
-    g_autofree char *synced = cfs_sync_describe(self->sync, TRUE);
+    g_autofree char *bad = cfs_sync_describe(self->sync, CFS_SYNC_UNREADABLE);
+    g_autofree char *synced = cfs_sync_describe(self->sync, CFS_SYNC_SYNCED);
 
     cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE, "received all states");
+    if (bad[0] != '\0') {
+        cfs_replica_trace(self, G_LOG_LEVEL_WARNING,
+                          "members whose state is no index, they get "
+                          "everything anew: %s",
+                          bad);
+    }
     cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE, "leader is %u/%u",
                       leader.nodeid, leader.pid);
     cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE, "synced members: %s", synced);
     if (cfs_member_equal(leader, self->self)) {
-        send_updates(self);
+        cfs_replica_send_updates(self);
     }
     if (cfs_sync_is_synced(self->sync, self->self)) {
         cfs_sync_done(self->sync);
@@ -104,8 +121,7 @@ cfs_replica_on_sync_start(CfsReplica *self,
         return;
     }
     if (self->mode == CFS_MODE_UPDATE) {
-        cfs_replica_leave(self,
-                          "received a sync request while waiting for updates");
+        cfs_replica_refuse(self, "a sync request after the last state");
         return;
     }
     if (sender.nodeid != cfs_sync_lowest_nodeid(self->sync)) {
@@ -134,7 +150,7 @@ cfs_replica_on_state(CfsReplica *self,
         return;
     }
     if (self->mode == CFS_MODE_UPDATE) {
-        cfs_replica_leave(self, "received a state while waiting for updates");
+        cfs_replica_refuse(self, "a state after the last state");
         return;
     }
     state = g_bytes_new(bytes, size);
@@ -146,175 +162,55 @@ cfs_replica_on_state(CfsReplica *self,
         on_all_states(self);
         return;
     case CFS_SYNC_REFUSED:
-        cfs_replica_leave(
-            self, "received a state from a non-member, or a second one");
+        cfs_replica_refuse(self, "a second state, or that of a non-member");
         return;
     case CFS_SYNC_MALFORMED:
-        cfs_replica_leave(self, "received a state that is no index");
+        cfs_replica_leave(self, "received no state that is an index");
         return;
     }
-}
-
-void
-cfs_replica_on_update(CfsReplica *self,
-                      const CfsHeader *header,
-                      PveReader *reader)
-{
-    CfsEntry *entry;
-
-    if (self->mode == CFS_MODE_SYNCED) {
-        return;
-    }
-    if (self->mode != CFS_MODE_UPDATE) {
-        cfs_replica_leave(self, "received an update while collecting states");
-        return;
-    }
-    entry = cfs_entry_decode(reader);
-    if (entry == NULL) {
-        cfs_replica_leave(self, "received a malformed update");
-        return;
-    }
-    g_hash_table_replace(self->updates, &entry->inode, entry);
-}
-
-/* Holds what the leader sent against its index. Returns: (owned) the updates
- * as the leader has them, or NULL. */
-static GHashTable *
-match_updates(CfsReplica *self, GError **error)
-{
-    const CfsIndex *index = cfs_sync_leader_index(self->sync);
-    g_autoptr(GHashTable) matched = cfs_replica_new_updates();
-    GHashTableIter iter;
-    gpointer value;
-
-    g_hash_table_iter_init(&iter, self->updates);
-    while (g_hash_table_iter_next(&iter, NULL, &value)) {
-        CfsEntry *entry = value;
-        const guint8 *digest = cfs_index_find(index, entry->inode);
-        CfsEntry *match =
-            digest != NULL ? cfs_entry_match(entry, digest) : NULL;
-
-        if (match == NULL) {
-            g_set_error(error, CFS_ERROR, CFS_ERROR_CONTENT,
-                        "update of inode %016" G_GINT64_MODIFIER
-                        "X ('%s') is not in the leader's index",
-                        entry->inode, entry->name);
-            return NULL;
-        }
-        g_hash_table_replace(matched, &match->inode, match);
-    }
-    return g_steal_pointer(&matched);
-}
-
-/* Our tree with what the leader sent: (owned) it, or NULL when that is not the
- * leader's tree, byte for byte. */
-static CfsTree *
-build_leaders_tree(CfsReplica *self, GArray *gone, GError **error)
-{
-    const CfsIndex *index = cfs_sync_leader_index(self->sync);
-    g_autoptr(GPtrArray) ours = cfs_tree_entries(self->tree);
-    g_autoptr(GPtrArray) entries =
-        g_ptr_array_new_with_free_func((GDestroyNotify)cfs_entry_unref);
-    g_autoptr(CfsTree) tree = NULL;
-    g_autoptr(GBytes) bytes = NULL;
-    GHashTableIter iter;
-    gpointer value;
-
-    for (guint i = 0; i < ours->len; i++) {
-        CfsEntry *entry = g_ptr_array_index(ours, i);
-
-        if (cfs_index_find(index, entry->inode) == NULL) {
-            g_array_append_val(gone, entry->inode);
-        } else if (!g_hash_table_contains(self->updates, &entry->inode)) {
-            g_ptr_array_add(entries, cfs_entry_ref(entry));
-        }
-    }
-    g_hash_table_iter_init(&iter, self->updates);
-    while (g_hash_table_iter_next(&iter, NULL, &value)) {
-        g_ptr_array_add(entries, cfs_entry_ref(value));
-    }
-    tree = cfs_tree_new_from_entries(entries, error);
-    if (tree == NULL) {
-        return NULL;
-    }
-    bytes = cfs_tree_index(tree);
-    if (!g_bytes_equal(bytes, cfs_index_bytes(index))) {
-        g_set_error_literal(error, CFS_ERROR, CFS_ERROR_CONTENT,
-                            "new index does not match master index");
-        return NULL;
-    }
-    return g_steal_pointer(&tree);
 }
 
 static void
-replace_tree(CfsReplica *self, CfsTree *tree, GArray *gone)
+tell_who_is_missing(CfsReplica *self)
 {
-    CfsEffect *effect = cfs_replica_emit(self, CFS_EFFECT_STORE);
-    GHashTableIter iter;
-    gpointer value;
+    gint64 seconds = (self->event->clock_ms - self->round_ms) / 1000;
+    CfsMember leader = cfs_sync_leader(self->sync);
+    g_autofree char *silent = NULL;
 
-    effect->store.deletes = g_array_ref(gone);
-    effect->store.puts =
-        g_ptr_array_new_with_free_func((GDestroyNotify)cfs_entry_unref);
-    g_hash_table_iter_init(&iter, self->updates);
-    while (g_hash_table_iter_next(&iter, NULL, &value)) {
-        g_ptr_array_add(effect->store.puts, cfs_entry_ref(value));
-    }
-    g_hash_table_remove_all(self->updates);
-    cfs_guests_continue(cfs_tree_guests(tree), cfs_tree_guests(self->tree),
-                        cfs_tree_lookup(tree, "nodes") != NULL);
-    cfs_tree_free(self->tree);
-    self->tree = tree;
-    cfs_dirlock_reload(self->locks, tree, self->event->clock_ms);
-    cfs_views_on_reload(self->views);
-    cfs_replica_emit(self, CFS_EFFECT_RELOADED)->step =
-        cfs_views_end_step(self->views, self->tree);
-}
-
-static void
-commit_update(CfsReplica *self)
-{
-    g_autoptr(GArray) gone = g_array_new(FALSE, FALSE, sizeof(guint64));
-    g_autoptr(GHashTable) matched = NULL;
-    g_autoptr(GError) error = NULL;
-    CfsTree *tree = NULL;
-
-    cfs_replica_trace(
-        self, G_LOG_LEVEL_MESSAGE,
-        "update complete - trying to commit (got %u inode updates)",
-        g_hash_table_size(self->updates));
-    matched = match_updates(self, &error);
-    if (matched != NULL) {
-        g_hash_table_unref(self->updates);
-        self->updates = g_steal_pointer(&matched);
-        tree = build_leaders_tree(self, gone, &error);
-    }
-    if (tree == NULL) {
-        cfs_replica_trace(self, G_LOG_LEVEL_WARNING,
-                          "state transfer refused: %s", error->message);
-        cfs_replica_leave(self, "state transfer refused");
-        return;
-    }
-    replace_tree(self, tree, gone);
-    cfs_sync_done(self->sync);
-    cfs_sync_set_all_synced(self->sync);
-    cfs_replica_enter_synced(self);
-    cfs_replica_flush_late(self);
-    cfs_replica_flush_early(self);
-}
-
-void
-cfs_replica_on_update_complete(CfsReplica *self,
-                               const CfsHeader *header,
-                               PveReader *reader)
-{
     if (self->mode == CFS_MODE_UPDATE) {
-        commit_update(self);
-    } else if (self->mode == CFS_MODE_SYNCED) {
-        cfs_sync_set_all_synced(self->sync);
-        cfs_replica_flush_early(self);
-    } else {
-        cfs_replica_leave(
-            self, "received the end of updates while collecting states");
+        cfs_replica_trace(self, G_LOG_LEVEL_WARNING,
+                          "waiting for updates of member %u/%u for "
+                          "%" G_GINT64_FORMAT " s, got %u",
+                          leader.nodeid, leader.pid, seconds,
+                          g_hash_table_size(self->updates));
+        return;
     }
+    silent = cfs_sync_describe(self->sync, CFS_SYNC_SILENT);
+    cfs_replica_trace(self, G_LOG_LEVEL_WARNING,
+                      "waiting for the states of these members for "
+                      "%" G_GINT64_FORMAT " s, no change is possible "
+                      "meanwhile: %s",
+                      seconds, silent);
+}
+
+/* There is no time limit to a round: a member that is frozen holds up all, and
+ * the administrator must know which (spec 9). */
+void
+cfs_replica_watch_round(CfsReplica *self)
+{
+    gint64 now = self->event->clock_ms;
+    gboolean is_first = self->told_ms == self->round_ms;
+
+    if (self->mode != CFS_MODE_START_SYNC && self->mode != CFS_MODE_UPDATE) {
+        return;
+    }
+    if (now - self->told_ms < (is_first ? ROUND_SLOW_MS : ROUND_TELL_MS)) {
+        return;
+    }
+    if (self->is_doubtful) {
+        cfs_replica_leave(self, "the others ended a round that we did not");
+        return;
+    }
+    self->told_ms = now;
+    tell_who_is_missing(self);
 }

@@ -9,6 +9,10 @@
 #define REJOIN_FIRST_MS 100u
 #define REJOIN_DOUBLINGS 8u
 #define REJOIN_PEACE_MS 60000
+/* ... and where members speak a newer protocol. */
+#define REJOIN_VERSION_MS 60000u
+/* Syslog's word (RFC 5424), which the cluster log uses. */
+#define PRIORITY_WARNING 4
 
 /* --- small parts ---------------------------------------------------------- */
 
@@ -48,6 +52,7 @@ cfs_effect_free(CfsEffect *self)
     g_clear_pointer(&self->store.deletes, g_array_unref);
     g_clear_pointer(&self->reply.entry, cfs_entry_unref);
     g_clear_pointer(&self->changed.changes, g_ptr_array_unref);
+    g_free(self->log.text);
     g_free(self);
 }
 
@@ -57,6 +62,15 @@ cfs_replica_new_updates(void)
 {
     return g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL,
                                  (GDestroyNotify)cfs_entry_unref);
+}
+
+/* What was to be done in pieces is of an epoch that is gone. */
+static void
+drop_work(CfsReplica *self)
+{
+    g_clear_pointer(&self->hashing, g_ptr_array_unref);
+    cfs_replica_drop_updates(self);
+    cfs_replica_verify_forget(self);
 }
 
 CfsReplica *
@@ -90,6 +104,7 @@ cfs_replica_free(CfsReplica *self)
     clear_queue(&self->late, cfs_replica_queued_free);
     g_hash_table_unref(self->in_flight);
     g_hash_table_unref(self->updates);
+    drop_work(self);
     cfs_sync_free(self->sync);
     cfs_dirlock_free(self->locks);
     cfs_views_free(self->views);
@@ -243,18 +258,9 @@ cfs_replica_forget_group(CfsReplica *self)
     clear_queue(&self->early, cfs_replica_queued_free);
     clear_queue(&self->late, cfs_replica_queued_free);
     g_hash_table_remove_all(self->updates);
+    drop_work(self);
     cfs_dirlock_forget_expected(self->locks);
     cfs_sync_set_members(self->sync, NULL, 0);
-}
-
-/* Without corosync nobody is seen but ourselves. */
-void
-cfs_replica_show_alone(CfsReplica *self)
-{
-    g_autoptr(GArray) alone = g_array_new(FALSE, FALSE, sizeof(CfsMember));
-
-    g_array_append_val(alone, self->self);
-    cfs_views_set_online(self->views, alone);
 }
 
 /* Our own state is in doubt: out, in again, and take the others' copy. */
@@ -278,6 +284,31 @@ cfs_replica_leave(CfsReplica *self, const char *reason)
     cfs_replica_emit(self, CFS_EFFECT_LEAVE)->delay_ms = delay_ms;
 }
 
+/* One line for each configuration: who sends nonsense sends much of it. */
+void
+cfs_replica_refuse(CfsReplica *self, const char *why)
+{
+    CfsMember sender = self->event->message.sender;
+
+    cfs_replica_trace(
+        self, self->has_refused ? G_LOG_LEVEL_DEBUG : G_LOG_LEVEL_WARNING,
+        "ignored a message of member %u/%u: %s", sender.nodeid, sender.pid,
+        why);
+    self->has_refused = TRUE;
+}
+
+void
+cfs_replica_log_to_cluster(CfsReplica *self, const char *text)
+{
+    CfsEffect *effect = cfs_replica_emit(self, CFS_EFFECT_CLUSTER_LOG);
+
+    effect->log.priority = PRIORITY_WARNING;
+    effect->log.text = g_strdup(text);
+}
+
+/* We cannot follow the others, and must not keep them from going on. One bad
+ * message must not end us for good either: we look again whether they still
+ * speak so. */
 void
 cfs_replica_stop_for_version(CfsReplica *self)
 {
@@ -286,7 +317,7 @@ cfs_replica_stop_for_version(CfsReplica *self)
     self->mode = CFS_MODE_VERSION_ERROR;
     cfs_replica_forget_group(self);
     cfs_replica_fail_held(self, EIO);
-    cfs_replica_emit(self, CFS_EFFECT_LEAVE)->delay_ms = G_MAXUINT;
+    cfs_replica_emit(self, CFS_EFFECT_LEAVE)->delay_ms = REJOIN_VERSION_MS;
 }
 
 static void
@@ -298,6 +329,8 @@ on_message(CfsReplica *self)
         [CFS_MESSAGE_STATE] = cfs_replica_on_state,
         [CFS_MESSAGE_UPDATE] = cfs_replica_on_update,
         [CFS_MESSAGE_UPDATE_COMPLETE] = cfs_replica_on_update_complete,
+        [CFS_MESSAGE_VERIFY_REQUEST] = cfs_replica_on_verify_request,
+        [CFS_MESSAGE_VERIFY] = cfs_replica_on_verify,
     };
     CfsHeader header;
     PveReader reader;
@@ -311,7 +344,7 @@ on_message(CfsReplica *self)
     case CFS_PARSE_OK:
         break;
     case CFS_PARSE_MALFORMED:
-        cfs_replica_leave(self, "received a message that is too short");
+        cfs_replica_refuse(self, "it is too short");
         return;
     case CFS_PARSE_OLDER:
         cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE,
@@ -394,6 +427,8 @@ start_sync(CfsReplica *self)
         resend_early(self);
     }
     self->mode = CFS_MODE_START_SYNC;
+    self->round_ms = self->told_ms = self->event->clock_ms;
+    self->is_doubtful = FALSE;
     cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE,
                       "starting data syncronisation");
     if (cfs_sync_lowest_nodeid(self->sync) == self->self.nodeid) {
@@ -406,19 +441,18 @@ on_confchg(CfsReplica *self)
 {
     const CfsMember *members = self->event->confchg.members;
     guint n = self->event->confchg.n_members;
-    g_autoptr(GArray) online = g_array_new(FALSE, FALSE, sizeof(CfsMember));
     g_autofree char *text = NULL;
 
     if (self->mode == CFS_MODE_LEAVE || self->mode == CFS_MODE_VERSION_ERROR) {
         return;
     }
     new_epoch(self);
+    self->has_refused = FALSE;
     drop_late(self);
     g_hash_table_remove_all(self->updates);
+    drop_work(self);
     cfs_sync_set_members(self->sync, members, n);
-    g_array_append_vals(online, members, n);
-    cfs_views_set_online(self->views, online);
-    text = cfs_sync_describe(self->sync, FALSE);
+    text = cfs_sync_describe(self->sync, CFS_SYNC_ALL);
     cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE, "members: %s", text);
     if (!cfs_sync_is_member(self->sync, self->self)) {
         if (self->mode != CFS_MODE_START) {
@@ -448,10 +482,6 @@ static void
 on_disconnected(CfsReplica *self)
 {
     cfs_replica_forget_group(self);
-    /* When we left by ourselves the others are as they were. */
-    if (self->mode != CFS_MODE_LEAVE) {
-        cfs_replica_show_alone(self);
-    }
     if (self->mode != CFS_MODE_VERSION_ERROR) {
         self->mode = CFS_MODE_START;
     }
@@ -461,6 +491,39 @@ static void
 on_stored(CfsReplica *self)
 {
     self->store_errno = self->event->store_errno;
+}
+
+/* --- work in pieces -------------------------------------------------------
+ */
+
+static gboolean
+has_work(CfsReplica *self)
+{
+    return self->hashing != NULL || self->outgoing != NULL ||
+           cfs_replica_verify_has_work(self);
+}
+
+/* What others wait for comes first. */
+static void
+on_continue(CfsReplica *self)
+{
+    self->is_continuing = FALSE;
+    if (self->hashing != NULL) {
+        cfs_replica_continue_state(self);
+    } else if (self->outgoing != NULL) {
+        cfs_replica_continue_updates(self);
+    } else if (cfs_replica_verify_has_work(self)) {
+        cfs_replica_verify_continue(self);
+    }
+}
+
+static void
+ask_to_continue(CfsReplica *self)
+{
+    if (!self->is_continuing && has_work(self)) {
+        self->is_continuing = TRUE;
+        cfs_replica_emit(self, CFS_EFFECT_CONTINUE);
+    }
 }
 
 void
@@ -475,6 +538,7 @@ cfs_replica_step(CfsReplica *self, const CfsEvent *event, GQueue *effects)
         [CFS_EVENT_QUORUM] = cfs_replica_on_quorum,
         [CFS_EVENT_STORED] = on_stored,
         [CFS_EVENT_TICK] = cfs_replica_on_tick,
+        [CFS_EVENT_CONTINUE] = on_continue,
     };
 
     g_assert(event->kind < G_N_ELEMENTS(handlers));
@@ -482,6 +546,8 @@ cfs_replica_step(CfsReplica *self, const CfsEvent *event, GQueue *effects)
     self->effects = effects;
     handlers[event->kind](self);
     cfs_replica_submit_held(self);
+    cfs_replica_repair_phantoms(self);
+    ask_to_continue(self);
     self->event = NULL;
     self->effects = NULL;
 }

@@ -1,14 +1,6 @@
 /* replica.h - one member of the database group: the state machine.
  *
- *             connected            confchg, > 1 member
- *   START ---------------> (wait) -------------------> START_SYNC
- *     ^                       | alone                     | all states are
- * there |                       v                           v |   <-- LEAVE <--
- * SYNCED <---- we are equal -----+---- we differ ---> UPDATE |        ^ | | |
- * |              +--- confchg ---> START_SYNC                       | | +---
- * malformed, not quorate, incomplete update -------------------+
- *     +--- the group is left, io connects again      UPDATE_COMPLETE: commit ->
- * SYNCED
+ * The drawing is above CfsMode, the whole story in docs/replication.md.
  *
  * The core thinks, the world acts: cfs_replica_step() takes one event and
  * appends to a queue, in order, what must be done. It has no clock, socket or
@@ -40,8 +32,9 @@ typedef enum {
     CFS_EVENT_CONFCHG,      /* the group's members */
     CFS_EVENT_MESSAGE,      /* one message, in the total order */
     CFS_EVENT_QUORUM,
-    CFS_EVENT_STORED, /* the store's health: 0, or the errno of its failure */
-    CFS_EVENT_TICK,   /* at least once a second */
+    CFS_EVENT_STORED,   /* the store's health: 0, or the errno of its failure */
+    CFS_EVENT_TICK,     /* at least once a second */
+    CFS_EVENT_CONTINUE, /* the turn that a CONTINUE asked for */
 } CfsEventKind;
 
 typedef struct {
@@ -77,6 +70,11 @@ typedef enum {
     CFS_EFFECT_CHANGED,  /* caches must let go, then watchers may know */
     CFS_EFFECT_RELOADED, /* the whole tree was replaced: forget everything */
     CFS_EFFECT_LEAVE,    /* leave the group, connect again after a delay */
+    /* Work that is done in pieces, so that no step takes long: come back with
+     * CFS_EVENT_CONTINUE when what was sent has left and others had their
+     * turn. One at a time. */
+    CFS_EFFECT_CONTINUE,
+    CFS_EFFECT_CLUSTER_LOG, /* this node has to say something to all */
 } CfsEffectKind;
 
 typedef struct {
@@ -98,11 +96,32 @@ typedef struct {
     } changed;              /* CHANGED */
     guint64 step;   /* CHANGED, RELOADED: for cfs_views_release(), or 0 */
     guint delay_ms; /* LEAVE; G_MAXUINT: never connect again */
+    struct {
+        int priority; /* as in syslog(3) */
+        char *text;   /* owned */
+    } log;            /* CLUSTER_LOG */
 } CfsEffect;
 
 void cfs_effect_free(CfsEffect *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CfsEffect, cfs_effect_free)
 
+/*                                            confchg, alone
+ *            connected        confchg         +--------------+
+ *   (out) -------------> START ------> START_SYNC            |
+ *     ^                    |            |   ^  |             |
+ *     |                    |    all states  |  all states,   |
+ *     |                    |    are there,  |  we differ     |
+ *     |                    |    we are equal|  |             |
+ *     |                    v            v   |  v             v
+ *     |                  SYNCED <-------+   |  UPDATE ----> SYNCED
+ *     |                    |                |  |   UPDATE_COMPLETE,
+ *     |                    +--- confchg ----+--+   all of it is there
+ *     | pause
+ *   LEAVE <-- not quorate when a change comes; our copy differs (VERIFY); a
+ *     ^       change we cannot interpret; an incomplete transfer; the others
+ *     |       ended a round that we did not
+ *   VERSION_ERROR <-- a newer protocol: a longer pause
+ */
 typedef enum {
     CFS_MODE_START,
     CFS_MODE_START_SYNC,

@@ -63,6 +63,7 @@ find(CfsSync *self, CfsMember id)
 void
 cfs_sync_set_members(CfsSync *self, const CfsMember *members, guint n_members)
 {
+    self->leader = 0;
     g_array_set_size(self->members, 0);
     for (guint i = 0; i < n_members; i++) {
         Member member = {.id = members[i]};
@@ -85,10 +86,33 @@ cfs_sync_n_members(CfsSync *self)
     return self->members->len;
 }
 
+guint
+cfs_sync_rank(CfsSync *self, CfsMember member)
+{
+    guint rank = 0;
+
+    while (rank < self->members->len &&
+           cfs_member_compare(&member_at(self, rank)->id, &member) < 0) {
+        rank++;
+    }
+    return rank;
+}
+
 guint32
 cfs_sync_lowest_nodeid(CfsSync *self)
 {
     return self->members->len > 0 ? member_at(self, 0)->id.nodeid : G_MAXUINT32;
+}
+
+GArray *
+cfs_sync_members(CfsSync *self)
+{
+    GArray *members = g_array_new(FALSE, FALSE, sizeof(CfsMember));
+
+    for (guint i = 0; i < self->members->len; i++) {
+        g_array_append_val(members, member_at(self, i)->id);
+    }
+    return members;
 }
 
 void
@@ -100,22 +124,31 @@ cfs_sync_forget_states(CfsSync *self)
     }
 }
 
+static gboolean
+is_newer(const CfsIndex *a, const CfsIndex *b)
+{
+    if (cfs_index_version(a) != cfs_index_version(b)) {
+        return cfs_index_version(a) > cfs_index_version(b);
+    }
+    return cfs_index_mtime(a) > cfs_index_mtime(b);
+}
+
 /* The newest copy leads: highest version, then highest mtime, then the lowest
- * member, which the order of the table gives. */
-static void
+ * member, which the order of the table gives. FALSE: there is no copy. */
+static gboolean
 choose_leader(CfsSync *self)
 {
-    self->leader = 0;
-    for (guint i = 1; i < self->members->len; i++) {
-        const CfsIndex *best = member_at(self, self->leader)->index;
+    const CfsIndex *best = NULL;
+
+    for (guint i = 0; i < self->members->len; i++) {
         const CfsIndex *here = member_at(self, i)->index;
 
-        if (cfs_index_version(here) > cfs_index_version(best) ||
-            (cfs_index_version(here) == cfs_index_version(best) &&
-             cfs_index_mtime(here) > cfs_index_mtime(best))) {
+        if (here != NULL && (best == NULL || is_newer(here, best))) {
             self->leader = i;
+            best = here;
         }
     }
+    return best != NULL;
 }
 
 static gboolean
@@ -126,20 +159,22 @@ decide(CfsSync *self)
 
         g_clear_pointer(&member->index, cfs_index_free);
         member->index = cfs_index_new(member->state);
-        if (member->index == NULL) {
-            return FALSE;
-        }
     }
-    choose_leader(self);
+    if (!choose_leader(self)) {
+        return FALSE;
+    }
     for (guint i = 0; i < self->members->len; i++) {
-        member_at(self, i)->synced = cfs_index_equal(
-            member_at(self, i)->index, member_at(self, self->leader)->index);
+        Member *member = member_at(self, i);
+
+        member->synced =
+            member->index != NULL &&
+            cfs_index_equal(member->index, cfs_sync_leader_index(self));
     }
     return TRUE;
 }
 
 CfsSyncResult
-cfs_sync_add_state(CfsSync *self, CfsMember sender, GBytes *state)
+cfs_sync_collect(CfsSync *self, CfsMember sender, GBytes *state)
 {
     Member *member = find(self, sender);
 
@@ -152,7 +187,27 @@ cfs_sync_add_state(CfsSync *self, CfsMember sender, GBytes *state)
             return CFS_SYNC_WAITING;
         }
     }
-    return decide(self) ? CFS_SYNC_COMPLETE : CFS_SYNC_MALFORMED;
+    return CFS_SYNC_COMPLETE;
+}
+
+CfsSyncResult
+cfs_sync_add_state(CfsSync *self, CfsMember sender, GBytes *state)
+{
+    CfsSyncResult result = cfs_sync_collect(self, sender, state);
+
+    return result == CFS_SYNC_COMPLETE && !decide(self) ? CFS_SYNC_MALFORMED
+                                                        : result;
+}
+
+GPtrArray *
+cfs_sync_states(CfsSync *self)
+{
+    GPtrArray *states = g_ptr_array_new();
+
+    for (guint i = 0; i < self->members->len; i++) {
+        g_ptr_array_add(states, member_at(self, i)->state);
+    }
+    return states;
 }
 
 CfsMember
@@ -206,15 +261,31 @@ cfs_sync_done(CfsSync *self)
     }
 }
 
+static gboolean
+is_one_of(const Member *member, CfsSyncWho who)
+{
+    switch (who) {
+    case CFS_SYNC_ALL:
+        break;
+    case CFS_SYNC_SYNCED:
+        return member->synced;
+    case CFS_SYNC_SILENT:
+        return member->state == NULL;
+    case CFS_SYNC_UNREADABLE:
+        return member->state != NULL && member->index == NULL;
+    }
+    return TRUE;
+}
+
 char *
-cfs_sync_describe(CfsSync *self, gboolean only_synced)
+cfs_sync_describe(CfsSync *self, CfsSyncWho who)
 {
     GString *out = g_string_new(NULL);
 
     for (guint i = 0; i < self->members->len; i++) {
         const Member *member = member_at(self, i);
 
-        if (!only_synced || member->synced) {
+        if (is_one_of(member, who)) {
             g_string_append_printf(out, "%s%u/%u", out->len > 0 ? ", " : "",
                                    member->id.nodeid, member->id.pid);
         }

@@ -4,13 +4,9 @@
 
 #include "common/log.h"
 #include "pmxcfs/core/announce.h"
-#include "pmxcfs/core/json-text.h"
-#include "pmxcfs/core/message.h"
 
 #include <errno.h>
 #include <string.h>
-
-#define CLUSTERLOG_ENTRIES 50u
 
 /* The files whose changes .version counts, in its order. */
 static const char *const observed[] = {
@@ -63,26 +59,10 @@ struct CfsViews {
     char *node_name;
     guint32 start_time;
     gboolean quorate;
-    guint32 cluster_info; /* clinfo: counts changes of all below */
-    char *cluster_name;   /* NULL: cmap was not read yet */
-    guint32 config_version;
-    GPtrArray *nodes; /* of CfsNode */
-    GArray *online;   /* of guint32 node id */
-    CfsClog *clog;
+    CfsStatus *status; /* NULL: nothing is told of nodes */
     guint32 versions[G_N_ELEMENTS(observed)];
     CfsAnnounce *announce; /* NULL: all is shown at once */
 };
-
-void
-cfs_node_free(CfsNode *self)
-{
-    if (self == NULL) {
-        return;
-    }
-    g_free(self->name);
-    g_free(self->ip);
-    g_free(self);
-}
 
 CfsViews *
 cfs_views_new(const char *node_name, guint32 start_time)
@@ -91,9 +71,6 @@ cfs_views_new(const char *node_name, guint32 start_time)
 
     self->node_name = g_strdup(node_name);
     self->start_time = start_time;
-    self->nodes = g_ptr_array_new_with_free_func((GDestroyNotify)cfs_node_free);
-    self->online = g_array_new(FALSE, FALSE, sizeof(guint32));
-    self->clog = cfs_clog_new(node_name);
     return self;
 }
 
@@ -105,10 +82,6 @@ cfs_views_free(CfsViews *self)
     }
     g_clear_pointer(&self->announce, cfs_announce_free);
     g_free(self->node_name);
-    g_free(self->cluster_name);
-    g_ptr_array_unref(self->nodes);
-    g_array_unref(self->online);
-    cfs_clog_free(self->clog);
     g_free(self);
 }
 
@@ -118,10 +91,16 @@ cfs_views_node_name(CfsViews *self)
     return self->node_name;
 }
 
-CfsClog *
-cfs_views_clog(CfsViews *self)
+void
+cfs_views_set_status(CfsViews *self, CfsStatus *status)
 {
-    return self->clog;
+    self->status = status;
+}
+
+CfsStatus *
+cfs_views_status(CfsViews *self)
+{
+    return self->status;
 }
 
 static void
@@ -219,52 +198,7 @@ cfs_views_set_quorate(CfsViews *self, gboolean quorate)
     self->quorate = quorate;
 }
 
-void
-cfs_views_set_cluster(CfsViews *self,
-                      const char *name,
-                      guint32 config_version,
-                      GPtrArray *nodes)
-{
-    g_free(self->cluster_name);
-    self->cluster_name = g_strdup(name);
-    self->config_version = config_version;
-    g_ptr_array_set_size(self->nodes, 0);
-    for (guint i = 0; i < nodes->len; i++) {
-        const CfsNode *from = g_ptr_array_index(nodes, i);
-        CfsNode *node = g_new0(CfsNode, 1);
-
-        node->nodeid = from->nodeid;
-        node->name = g_strdup(from->name);
-        node->ip = g_strdup(from->ip);
-        g_ptr_array_add(self->nodes, node);
-    }
-    self->cluster_info++;
-}
-
-void
-cfs_views_set_online(CfsViews *self, GArray *members)
-{
-    g_array_set_size(self->online, 0);
-    for (guint i = 0; i < members->len; i++) {
-        guint32 nodeid = g_array_index(members, CfsMember, i).nodeid;
-
-        g_array_append_val(self->online, nodeid);
-    }
-    self->cluster_info++;
-}
-
 /* --- texts -------------------------------------------------------------- */
-
-static gboolean
-is_online(CfsViews *self, guint32 nodeid)
-{
-    for (guint i = 0; i < self->online->len; i++) {
-        if (g_array_index(self->online, guint32, i) == nodeid) {
-            return TRUE;
-        }
-    }
-    return FALSE;
-}
 
 static guint32
 shown_version(CfsViews *self, guint position)
@@ -294,53 +228,31 @@ version_text(CfsViews *self, CfsTree *tree)
 
     g_string_append_printf(
         out, "{\n\"starttime\": %u,\n\"clinfo\": %u,\n\"vmlist\": %u,\n",
-        self->start_time, self->cluster_info, shown_list_version(self, tree));
+        self->start_time,
+        self->status != NULL
+            ? cfs_nodelist_version(cfs_status_nodelist(self->status))
+            : 0,
+        shown_list_version(self, tree));
     for (guint i = 0; i < G_N_ELEMENTS(observed); i++) {
         g_string_append_printf(out, "\"%s\": %u,\n", observed[i],
                                shown_version(self, i));
     }
-    g_string_append_printf(out, "\"kvstore\": {\n\"%s\": {\n}\n}\n}\n",
-                           self->node_name);
-    return g_string_free(out, FALSE);
-}
-
-static void
-append_node(CfsViews *self, GString *out, const CfsNode *node)
-{
-    g_string_append(out, "  ");
-    cfs_json_append_string(out, node->name);
-    g_string_append_printf(out, ": { \"id\": %u, \"online\": %d", node->nodeid,
-                           is_online(self, node->nodeid));
-    if (node->ip != NULL) {
-        g_string_append_printf(out, ", \"ip\": \"%s\"", node->ip);
+    if (self->status != NULL) {
+        cfs_nodelist_append_versions(cfs_status_nodelist(self->status), out);
+    } else {
+        g_string_append(out, "\"kvstore\": {\n}\n");
     }
-    g_string_append(out, "}");
+    g_string_append(out, "}\n");
+    return g_string_free(out, FALSE);
 }
 
 static char *
 members_text(CfsViews *self, CfsTree *tree)
 {
-    GString *out = g_string_new(NULL);
-
-    g_string_append_printf(out, "{\n\"nodename\": \"%s\",\n\"version\": %u",
-                           self->node_name, self->cluster_info);
-    if (self->cluster_name == NULL) {
-        g_string_append(out, "\n}\n");
-        return g_string_free(out, FALSE);
-    }
-    g_string_append(out, ",\n\"cluster\": { \"name\": ");
-    cfs_json_append_string(out, self->cluster_name);
-    g_string_append_printf(out,
-                           ", \"version\": %u, \"nodes\": %u, \"quorate\": %d "
-                           "},\n\"nodelist\": {\n",
-                           self->config_version, self->nodes->len,
-                           self->quorate != FALSE);
-    for (guint i = 0; i < self->nodes->len; i++) {
-        append_node(self, out, g_ptr_array_index(self->nodes, i));
-        g_string_append(out, i + 1 < self->nodes->len ? ",\n" : "\n");
-    }
-    g_string_append(out, "  }\n}\n");
-    return g_string_free(out, FALSE);
+    return self->status != NULL
+               ? cfs_nodelist_text(cfs_status_nodelist(self->status),
+                                   self->quorate)
+               : g_strdup("");
 }
 
 static char *
@@ -372,14 +284,15 @@ vmlist_text(CfsViews *self, CfsTree *tree)
 static char *
 clusterlog_text(CfsViews *self, CfsTree *tree)
 {
-    return cfs_clog_text(self->clog, CLUSTERLOG_ENTRIES, NULL);
+    return self->status != NULL ? cfs_status_clog_json(self->status, 0, NULL)
+                                : g_strdup("");
 }
 
-/* Nothing measures yet. */
 static char *
 rrd_text(CfsViews *self, CfsTree *tree)
 {
-    return g_strdup("");
+    return g_strdup(
+        self->status != NULL ? cfs_status_rrd_dump(self->status, 0, NULL) : "");
 }
 
 static char *
@@ -473,6 +386,16 @@ cfs_views_text(CfsViews *self, guint position, CfsTree *tree)
 {
     g_assert(position < G_N_ELEMENTS(views));
     return views[position].text(self, tree);
+}
+
+char *
+cfs_views_text_now(CfsViews *self, guint position, CfsTree *tree)
+{
+    CfsAnnounce *announce = g_steal_pointer(&self->announce);
+    char *text = cfs_views_text(self, position, tree);
+
+    self->announce = announce;
+    return text;
 }
 
 int

@@ -7,32 +7,25 @@
 #ifndef CFS_VIEWS_H
 #define CFS_VIEWS_H
 
-#include "pmxcfs/core/clog.h"
+#include "pmxcfs/core/status.h"
 #include "pmxcfs/core/tree.h"
 
 #include <glib.h>
 
 typedef struct CfsViews CfsViews;
 
-/* A node of corosync's node list. */
-typedef struct {
-    guint32 nodeid;
-    char *name; /* owned */
-    char *ip;   /* owned; NULL: not known */
-} CfsNode;
-
-void cfs_node_free(CfsNode *self);
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(CfsNode, cfs_node_free)
-
 CfsViews *cfs_views_new(const char *node_name, guint32 start_time);
 void cfs_views_free(CfsViews *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CfsViews, cfs_views_free)
 
 const char *cfs_views_node_name(CfsViews *self);
-/* The cluster log that .clusterlog shows. */
-CfsClog *cfs_views_clog(CfsViews *self);
+/* What .members, .clusterlog, .rrd and the keys of .version show; borrowed for
+ * as long as we live. Without it they are empty. */
+void cfs_views_set_status(CfsViews *self, CfsStatus *status);
+/* Borrowed; NULL: there is none. */
+CfsStatus *cfs_views_status(CfsViews *self);
 
-/* What the counters of .version and the text of .members live on. */
+/* What the counters of .version live on. */
 void cfs_views_on_changes(CfsViews *self, const CfsOp *op, GPtrArray *changes);
 void cfs_views_on_reload(CfsViews *self); /* load or state transfer */
 /* From here on the counters and the guests are shown only as far as they were
@@ -44,14 +37,6 @@ guint64 cfs_views_end_step(CfsViews *self, CfsTree *tree);
 /* With all steps before it. */
 void cfs_views_release(CfsViews *self, guint64 step);
 void cfs_views_set_quorate(CfsViews *self, gboolean quorate);
-/* From cmap. @nodes: of CfsNode; copied. */
-void cfs_views_set_cluster(CfsViews *self,
-                           const char *name,
-                           guint32 config_version,
-                           GPtrArray *nodes);
-/* Who is in the group now; @members of CfsMember. */
-void cfs_views_set_online(CfsViews *self, GArray *members);
-
 /* The virtual entries of the root, in the order they are listed. */
 typedef enum { CFS_VIEW_FILE, CFS_VIEW_LINK } CfsViewKind;
 guint cfs_views_count(void);
@@ -61,6 +46,8 @@ const char *cfs_views_name(guint position, CfsViewKind *kind);
 int cfs_views_find(const char *name);
 /* Returns: (owned) the text of a file, or the target of a link. */
 char *cfs_views_text(CfsViews *self, guint position, CfsTree *tree);
+/* As cfs_views_text(), nothing held back: for who reads past the kernel. */
+char *cfs_views_text_now(CfsViews *self, guint position, CfsTree *tree);
 /* Writes to a virtual file; needs no quorum. Returns the number of bytes
  * taken, or a negative errno. */
 int cfs_views_write(CfsViews *self,

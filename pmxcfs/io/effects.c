@@ -13,6 +13,10 @@
 /* Changes that nobody here waits for, those of other nodes, are written
  * together. */
 #define LAZY_COMMIT_MS 20
+/* No step may keep requests waiting for longer. */
+#define LONG_STEP_MS 20
+/* What was sent is still on its way: work that sends more waits. */
+#define BACKLOG_MS 1
 
 /* An answer that waits for a transaction. */
 typedef struct {
@@ -30,6 +34,7 @@ struct CfsEffects {
     CfsEffectsClient client;
     CfsEffectsWatcher watcher;
     guint tick;
+    guint work; /* source of the turn that a CONTINUE asked for */
 
     GQueue queue; /* of CfsEffect */
     gboolean is_running;
@@ -150,12 +155,35 @@ run_leave(CfsEffects *self, CfsEffect *effect)
     }
 }
 
+static gboolean on_work(gpointer data);
+
+static void
+run_continue(CfsEffects *self, CfsEffect *effect)
+{
+    g_assert(self->work == 0);
+    self->work = g_idle_add_full(CFS_PRIORITY_WORK, on_work, self, NULL);
+}
+
+static void
+run_cluster_log(CfsEffects *self, CfsEffect *effect)
+{
+    if (self->watcher.on_log != NULL) {
+        self->watcher.on_log(self->watcher.data, effect->log.priority,
+                             effect->log.text);
+    }
+}
+
 typedef void (*RunEffect)(CfsEffects *self, CfsEffect *effect);
 
 static const RunEffect run_effect[] = {
-    [CFS_EFFECT_SEND] = run_send,         [CFS_EFFECT_STORE] = run_store,
-    [CFS_EFFECT_REPLY] = run_reply,       [CFS_EFFECT_CHANGED] = run_changed,
-    [CFS_EFFECT_RELOADED] = run_reloaded, [CFS_EFFECT_LEAVE] = run_leave,
+    [CFS_EFFECT_SEND] = run_send,
+    [CFS_EFFECT_STORE] = run_store,
+    [CFS_EFFECT_REPLY] = run_reply,
+    [CFS_EFFECT_CHANGED] = run_changed,
+    [CFS_EFFECT_RELOADED] = run_reloaded,
+    [CFS_EFFECT_LEAVE] = run_leave,
+    [CFS_EFFECT_CONTINUE] = run_continue,
+    [CFS_EFFECT_CLUSTER_LOG] = run_cluster_log,
 };
 
 /* A client may answer an effect with a new request: its effects go to the end
@@ -177,6 +205,17 @@ run_queue(CfsEffects *self)
 }
 
 static void
+note_duration(const CfsEvent *event)
+{
+    gint64 took_ms = cfs_effects_clock_ms() - event->clock_ms;
+
+    if (took_ms > LONG_STEP_MS) {
+        g_debug("an event of kind %d took %d ms", (int)event->kind,
+                (int)took_ms);
+    }
+}
+
+static void
 dispatch(CfsEffects *self, CfsEvent *event)
 {
     event->time_s = (guint32)time(NULL);
@@ -185,6 +224,23 @@ dispatch(CfsEffects *self, CfsEvent *event)
     cfs_replica_step(self->replica, event, &self->queue);
     run_queue(self);
     cfs_effects_end(self);
+    note_duration(event);
+}
+
+static gboolean
+on_work(gpointer data)
+{
+    CfsEffects *self = data;
+    CfsEvent event = {.kind = CFS_EVENT_CONTINUE};
+
+    self->work = 0;
+    if (self->group != NULL && cfs_group_has_backlog(self->group)) {
+        self->work = g_timeout_add_full(CFS_PRIORITY_WORK, BACKLOG_MS, on_work,
+                                        self, NULL);
+    } else {
+        dispatch(self, &event);
+    }
+    return G_SOURCE_REMOVE;
 }
 
 void
@@ -470,6 +526,7 @@ cfs_effects_free(CfsEffects *self)
         return;
     }
     g_source_remove(self->tick);
+    g_clear_handle_id(&self->work, g_source_remove);
     g_clear_handle_id(&self->lazy_commit, g_source_remove);
     g_queue_clear_full(&self->queue, (GDestroyNotify)cfs_effect_free);
     g_queue_clear_full(&self->waiting, (GDestroyNotify)waiting_free);

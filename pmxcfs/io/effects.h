@@ -43,6 +43,8 @@ typedef struct {
     /* @is_own: it was asked for on this node. */
     void (*on_changed)(gpointer data, const CfsChange *change, gboolean is_own);
     void (*on_reloaded)(gpointer data);
+    /* For the cluster log; @priority as in syslog(3). */
+    void (*on_log)(gpointer data, int priority, const char *text);
     gpointer data;
 } CfsEffectsWatcher;
 

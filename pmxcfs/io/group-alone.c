@@ -103,6 +103,12 @@ alone_send(CfsGroup *group, GBytes *message)
     }
 }
 
+static gboolean
+alone_has_backlog(CfsGroup *group)
+{
+    return FALSE;
+}
+
 static void
 alone_leave(CfsGroup *group, guint delay_ms)
 {
@@ -127,6 +133,7 @@ alone_free(CfsGroup *group)
 
 static const CfsGroupMethods alone_methods = {
     .send = alone_send,
+    .has_backlog = alone_has_backlog,
     .leave = alone_leave,
     .free = alone_free,
 };

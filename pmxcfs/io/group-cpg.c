@@ -14,6 +14,7 @@
 
 /* Bounds one turn, so that requests get theirs. */
 #define EVENTS_PER_TURN 256
+#define BYTES_PER_TURN (1u << 20)
 #define RESEND_MS 2
 #define RECONNECT_MS 100
 #define STOP_PATIENCE_MS 1000
@@ -28,6 +29,7 @@ typedef struct {
     guint leave_delay_ms;
     GQueue unsent; /* of GBytes */
     guint resend_timer;
+    gsize received; /* bytes in this turn */
 } GroupCpg;
 
 /* In the worker ----------------------------------------------------------- */
@@ -219,6 +221,12 @@ cpg_send(CfsGroup *group, GBytes *message)
     }
 }
 
+static gboolean
+cpg_has_backlog(CfsGroup *group)
+{
+    return ((GroupCpg *)group)->unsent.length > 0;
+}
+
 /* Receiving --------------------------------------------------------------- */
 
 static GroupCpg *
@@ -248,6 +256,7 @@ on_deliver(cpg_handle_t handle,
         return;
     }
     handler = &self->parent.handler;
+    self->received += size;
     message = g_bytes_new(bytes, size);
     handler->message(handler->data, (CfsMember){.nodeid = nodeid, .pid = pid},
                      message);
@@ -283,8 +292,10 @@ dispatch_events(GroupCpg *self)
 {
     cs_error_t code = CS_OK;
 
-    for (guint i = 0;
-         i < EVENTS_PER_TURN && is_listening(self) && code == CS_OK; i++) {
+    self->received = 0;
+    for (guint i = 0; i < EVENTS_PER_TURN && self->received < BYTES_PER_TURN &&
+                      is_listening(self) && code == CS_OK;
+         i++) {
         code =
             cpg_dispatch(self->connection.handle, CS_DISPATCH_ONE_NONBLOCKING);
     }
@@ -346,6 +357,7 @@ cpg_free(CfsGroup *group)
 
 static const CfsGroupMethods cpg_methods = {
     .send = cpg_send,
+    .has_backlog = cpg_has_backlog,
     .leave = cpg_leave_group,
     .free = cpg_free,
 };

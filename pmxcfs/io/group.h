@@ -39,6 +39,7 @@ typedef struct {
 
 typedef struct {
     void (*send)(CfsGroup *self, GBytes *message);
+    gboolean (*has_backlog)(CfsGroup *self);
     void (*leave)(CfsGroup *self, guint delay_ms);
     void (*free)(CfsGroup *self);
 } CfsGroupMethods;
@@ -50,6 +51,7 @@ struct CfsGroup {
 };
 
 #define CFS_GROUP_DATABASE "pve_dcdb_v1"
+#define CFS_GROUP_STATUS "pve_kvstore_v1"
 #define CFS_GROUP_NEVER G_MAXUINT
 
 /* @name: literal; outlives the group. */
@@ -61,6 +63,13 @@ static inline void
 cfs_group_send(CfsGroup *self, GBytes *message)
 {
     self->methods->send(self, message);
+}
+
+/* Something that was given to cfs_group_send() could not be sent yet. */
+static inline gboolean
+cfs_group_has_backlog(CfsGroup *self)
+{
+    return self->methods->has_backlog(self);
 }
 
 /* Leaves and connects anew after @delay_ms; CFS_GROUP_NEVER: stays out. */

@@ -5,11 +5,10 @@
 
 #include <corosync/cmap.h>
 #include <corosync/corotypes.h>
-#include <gio/gio.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "pmxcfs/core/views.h"
+#include "pmxcfs/core/nodelist.h"
 #include "pmxcfs/io/connector.h"
 #include "pmxcfs/io/priorities.h"
 
@@ -65,28 +64,17 @@ static CfsNode *
 read_node(cmap_handle_t handle, guint position)
 {
     g_autofree char *key = g_strdup_printf(NODES "%u.nodeid", position);
-    g_autofree char *address = get_text(handle, position, "ring0_addr");
-    char *name = get_text(handle, position, "name");
-    g_autoptr(GInetAddress) ip = NULL;
+    g_autofree char *name = get_text(handle, position, "name");
     guint32 nodeid = 0;
-    CfsNode *node;
 
     if (name == NULL) {
-        name = g_strdup(address);
+        name = get_text(handle, position, "ring0_addr");
     }
     if (name == NULL || cmap_get_uint32(handle, key, &nodeid) != CS_OK ||
         nodeid == 0) {
-        g_free(name);
         return NULL;
     }
-    if (address != NULL) {
-        ip = g_inet_address_new_from_string(address);
-    }
-    node = g_new0(CfsNode, 1);
-    node->nodeid = nodeid;
-    node->name = name;
-    node->ip = ip != NULL ? g_strdup(address) : NULL;
-    return node;
+    return cfs_node_new(nodeid, name);
 }
 
 /* The positions that have any key. They may have gaps. */

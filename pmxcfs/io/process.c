@@ -11,6 +11,7 @@
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "common/files.h"
@@ -164,6 +165,27 @@ void
 cfs_process_remove_pid(void)
 {
     (void)unlink(PVE_PID_FILE);
+}
+
+guint32
+cfs_process_start_time(void)
+{
+    g_autoptr(GBytes) before = pve_file_read(PVE_START_TIME, 32, NULL);
+    g_autoptr(GError) error = NULL;
+    g_autofree char *text = NULL;
+    guint64 now = (guint64)time(NULL);
+
+    if (before != NULL) {
+        guint64 last =
+            g_ascii_strtoull(g_bytes_get_data(before, NULL), NULL, 10);
+
+        now = CLAMP(last + 1, now, G_MAXUINT32);
+    }
+    text = g_strdup_printf("%" G_GUINT64_FORMAT "\n", now);
+    if (!pve_file_replace(PVE_START_TIME, text, strlen(text), 0644, &error)) {
+        g_warning("%s", error->message);
+    }
+    return (guint32)now;
 }
 
 void

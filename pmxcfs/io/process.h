@@ -31,6 +31,9 @@ void cfs_process_started(int parent);
 
 gboolean cfs_process_write_pid(GError **error);
 void cfs_process_remove_pid(void);
+/* Seconds since the epoch, later than that of any start before on this boot:
+ * clients keep what they know as long as it is the same. */
+guint32 cfs_process_start_time(void);
 /* While it is there clients wait for us to come back. */
 void cfs_process_raise_restart_flag(gid_t group);
 void cfs_process_lower_restart_flag(void);

@@ -178,3 +178,16 @@ put("repair", "guests", row(0, 0, 50, 9) + row(2, 0, 2, 2, 1)
 put("repair", "ring", row(1, 0, 9, 6) + row(2, 3, 2, 0, 1)
     + row(3, 2, 3, 1, 1) + row(4, 4, 4, 1, 1) + row(5, 9, 5, 0)
     + row(251, 0, 6, 0) + row(6, 0, 6, 0, 1, 1) + row(7, 0, 7, 0))
+
+# read-only?, operation, payload: see fuzz-ipc.c
+for name, number, data in (
+        ("version", 1, b""), ("config", 6, b"/nodes//n1/lxc/100.conf\0"),
+        ("private", 6, b"nodes//n1/priv/x\0"),
+        ("set", 4, b"kv/a".ljust(256, b"\0") + b"value\0"),
+        ("get", 5, b"kv/a".ljust(512, b"\0")),
+        ("log", 7, b"\6\5\4root\0tag\0hello\0"),
+        ("read-log", 8, bytes(16) + b"root\0"), ("rrd", 10, b""),
+        ("property", 11, b"d\0\0\0lock\0"), ("token", 12, b"lock: backup\0"),
+        ("properties", 13, b"\0\0\0\0\2lock\0tags\0"), ("unknown", 9, b"")):
+    put("ipc", name, bytes((0, number)) + data)
+    put("ipc", name + "-read-only", bytes((1, number)) + data)

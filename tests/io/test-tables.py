@@ -752,9 +752,9 @@ row("9/vmlist/text", vmlist_text, 0, 0, "EACCES", 0)
 def clusterlog_text():
     text = get(".clusterlog").decode()
     assert re.fullmatch(
-        r'\{\n"data": \[\n\{"uid": 1, "time": \d+, "pri": 6, "tag": "cluster",'
-        r' "pid": \d+, "node": "n1", "user": "root", "msg": "starting cluster'
-        r' log"\}\n\]\n\}\n', text), text
+        r'\{\n"data": \[\n\{"uid": \d+, "time": \d+, "pri": 6, "tag":'
+        r' "cluster", "pid": \d+, "node": "n1", "user": "root", "msg":'
+        r' "starting cluster log"\}\n\]\n\}\n', text), text
     json.loads(text)
 
 

@@ -4,26 +4,54 @@
 
 #include <string.h>
 
-typedef struct {
-    gboolean member;
-    guint32 pid;
-    guint partition;
-    GQueue out; /* of GBytes: sent, not ordered */
-    GQueue in;  /* of SimGet: of configurations that are over */
-    guint got;  /* how far in its configuration's log */
-} Node;
+/* Rings of the partitions, then one for each host that is down. */
+#define N_RINGS (2 * SIM_MAX_NODES)
 
-/* One configuration: its log, ordered once for all its members. */
+typedef enum {
+    ITEM_MESSAGE,
+    ITEM_JOIN,
+    ITEM_LEAVE,
+} ItemKind;
+
+/* What hosts order. */
 typedef struct {
-    GPtrArray *log; /* of SimGet, MESSAGE only */
+    ItemKind kind;
+    CfsMember member; /* who sent, joined or left */
+    guint connection; /* of its host */
+    GBytes *bytes;    /* MESSAGE */
+} Item;
+
+typedef struct {
+    guint partition;
+    gboolean is_up;
+    gboolean is_open; /* a process is connected */
+    CfsMember process;
+    guint connection;    /* counts them */
+    gboolean is_reading; /* its join was ordered */
+    GQueue out;          /* of Item: sent, not ordered */
+    GQueue in;           /* of SimGet: of rings that are over */
+    guint got;           /* how far it read in its ring's log */
+    GArray *view;        /* of CfsMember: as far as it read */
+} Host;
+
+/* One ring: what its hosts ordered. */
+typedef struct {
+    guint64 number;
+    GPtrArray *log; /* of Item */
+    GArray *base;   /* of CfsMember: when it began */
+    GArray *view;   /* ... and now */
 } Ring;
 
 struct SimGroup {
     guint n_nodes;
-    GRand *rand; /* borrowed */
-    Node nodes[SIM_MAX_NODES];
-    Ring rings[SIM_MAX_NODES]; /* by partition */
+    SimDice dice;
+    guint64 next_ring;
+    Host hosts[SIM_MAX_NODES];
+    Ring rings[N_RINGS];
+    gboolean is_new[N_RINGS]; /* of the change under way */
 };
+
+/* --- small parts ---------------------------------------------------------- */
 
 void
 sim_get_clear(SimGet *self)
@@ -39,28 +67,95 @@ get_free(gpointer data)
     g_free(data);
 }
 
-static SimGet *
-get_copy(const SimGet *from)
+static void
+item_free(gpointer data)
 {
-    SimGet *copy = g_memdup2(from, sizeof(*from));
+    Item *self = data;
 
-    copy->bytes = from->bytes != NULL ? g_bytes_ref(from->bytes) : NULL;
-    copy->members = from->members != NULL ? g_array_ref(from->members) : NULL;
-    return copy;
+    g_clear_pointer(&self->bytes, g_bytes_unref);
+    g_free(self);
+}
+
+static GArray *
+view_new(void)
+{
+    return g_array_new(FALSE, FALSE, sizeof(CfsMember));
+}
+
+static GArray *
+view_copy(GArray *from)
+{
+    return g_array_copy(from);
+}
+
+static void
+view_replace(GArray **view, GArray *from)
+{
+    g_array_unref(*view);
+    *view = view_copy(from);
+}
+
+/* A process is in a view once. */
+static void
+view_apply(GArray *view, const Item *item)
+{
+    for (guint i = 0; i < view->len; i++) {
+        if (cfs_member_equal(g_array_index(view, CfsMember, i), item->member)) {
+            g_array_remove_index(view, i);
+            break;
+        }
+    }
+    if (item->kind == ITEM_JOIN) {
+        g_array_append_val(view, item->member);
+        g_array_sort(view, cfs_member_compare);
+    }
+}
+
+static guint
+host_of(CfsMember member)
+{
+    return member.nodeid - 1;
+}
+
+/* The ring a host is in or, where it is down, its own. */
+static guint
+ring_number(const SimGroup *self, guint node, const guint *partition)
+{
+    return self->hosts[node].is_up ? partition[node] : SIM_MAX_NODES + node;
+}
+
+static Ring *
+ring_of(SimGroup *self, guint node)
+{
+    return &self->rings[self->hosts[node].is_up ? self->hosts[node].partition
+                                                : SIM_MAX_NODES + node];
+}
+
+static guint64
+place_of(guint64 ring, guint position)
+{
+    return ring << 24 | position;
 }
 
 SimGroup *
-sim_group_new(guint n_nodes, GRand *rand)
+sim_group_new(guint n_nodes, guint64 seed)
 {
     SimGroup *self = g_new0(SimGroup, 1);
 
     g_assert(n_nodes <= SIM_MAX_NODES);
     self->n_nodes = n_nodes;
-    self->rand = rand;
+    self->dice.state = seed;
     for (guint i = 0; i < SIM_MAX_NODES; i++) {
-        g_queue_init(&self->nodes[i].out);
-        g_queue_init(&self->nodes[i].in);
-        self->rings[i].log = g_ptr_array_new_with_free_func(get_free);
+        self->hosts[i].is_up = TRUE;
+        self->hosts[i].view = view_new();
+        g_queue_init(&self->hosts[i].out);
+        g_queue_init(&self->hosts[i].in);
+    }
+    for (guint i = 0; i < N_RINGS; i++) {
+        self->rings[i].number = ++self->next_ring;
+        self->rings[i].log = g_ptr_array_new_with_free_func(item_free);
+        self->rings[i].base = view_new();
+        self->rings[i].view = view_new();
     }
     return self;
 }
@@ -69,249 +164,78 @@ void
 sim_group_free(SimGroup *self)
 {
     for (guint i = 0; i < SIM_MAX_NODES; i++) {
-        g_queue_clear_full(&self->nodes[i].out, (GDestroyNotify)g_bytes_unref);
-        g_queue_clear_full(&self->nodes[i].in, get_free);
+        g_array_unref(self->hosts[i].view);
+        g_queue_clear_full(&self->hosts[i].out, item_free);
+        g_queue_clear_full(&self->hosts[i].in, get_free);
+    }
+    for (guint i = 0; i < N_RINGS; i++) {
         g_ptr_array_unref(self->rings[i].log);
+        g_array_unref(self->rings[i].base);
+        g_array_unref(self->rings[i].view);
     }
     g_free(self);
 }
 
-static Ring *
-ring_of(SimGroup *self, guint node)
+void
+sim_group_set_dice(SimGroup *self, guint64 seed)
 {
-    return &self->rings[self->nodes[node].partition];
+    self->dice.state = seed;
 }
 
-/* Ends @partition's configuration: each member will still get the log up to
- * @limit, then what comes next. */
-static void
-drain(SimGroup *self, guint partition, guint limit)
-{
-    for (guint i = 0; i < self->n_nodes; i++) {
-        Node *node = &self->nodes[i];
-
-        if (!node->member || node->partition != partition) {
-            continue;
-        }
-        for (; node->got < limit; node->got++) {
-            g_queue_push_tail(&node->in,
-                              get_copy(g_ptr_array_index(
-                                  self->rings[partition].log, node->got)));
-        }
-        node->got = 0;
-    }
-}
-
-static GArray *
-members_of(SimGroup *self, guint partition)
-{
-    GArray *members = g_array_new(FALSE, FALSE, sizeof(CfsMember));
-
-    for (guint i = 0; i < self->n_nodes; i++) {
-        CfsMember member = {i + 1, self->nodes[i].pid};
-
-        if (self->nodes[i].member && self->nodes[i].partition == partition) {
-            g_array_append_val(members, member);
-        }
-    }
-    return members;
-}
+/* --- what a process reads ------------------------------------------------- */
 
 static void
-announce(SimGroup *self, guint partition, gboolean has_joined)
+push_confchg(Host *host, GArray *members, gboolean has_joined, guint64 place)
 {
-    g_autoptr(GArray) members = members_of(self, partition);
+    SimGet *get = g_new0(SimGet, 1);
 
-    for (guint i = 0; i < self->n_nodes; i++) {
-        SimGet get = {.kind = SIM_GET_CONFCHG,
-                      .members = members,
-                      .has_joined = has_joined};
-
-        if (self->nodes[i].member && self->nodes[i].partition == partition) {
-            g_queue_push_tail(&self->nodes[i].in, get_copy(&get));
-        }
-    }
+    get->kind = SIM_GET_CONFCHG;
+    get->members = view_copy(members);
+    get->has_joined = has_joined;
+    get->place = place;
+    get->ring = place >> 24;
+    g_queue_push_tail(&host->in, get);
+    view_replace(&host->view, members);
 }
 
-/* A change inside one configuration: nothing is lost. */
+/* What an ordered item is to the process of @host. */
 static void
-change_in_order(SimGroup *self, guint partition, gboolean has_joined)
+push_item(Host *host, const Item *item, guint64 place)
 {
-    drain(self, partition, self->rings[partition].log->len);
-    g_ptr_array_set_size(self->rings[partition].log, 0);
-    announce(self, partition, has_joined);
-}
-
-void
-sim_group_join(SimGroup *self, guint node, guint32 pid)
-{
-    g_assert(!self->nodes[node].member);
-    drain(self, self->nodes[node].partition, ring_of(self, node)->log->len);
-    g_ptr_array_set_size(ring_of(self, node)->log, 0);
-    self->nodes[node].member = TRUE;
-    self->nodes[node].pid = pid;
-    self->nodes[node].got = 0;
-    announce(self, self->nodes[node].partition, TRUE);
-}
-
-static void
-remove_member(SimGroup *self, guint node)
-{
-    self->nodes[node].member = FALSE;
-    g_queue_clear_full(&self->nodes[node].out, (GDestroyNotify)g_bytes_unref);
-    g_queue_clear_full(&self->nodes[node].in, get_free);
-    change_in_order(self, self->nodes[node].partition, FALSE);
-}
-
-void
-sim_group_leave(SimGroup *self, guint node)
-{
-    while (sim_group_order(self, node)) {
-    }
-    remove_member(self, node);
-}
-
-void
-sim_group_kill(SimGroup *self, guint node)
-{
-    while (g_rand_boolean(self->rand) && sim_group_order(self, node)) {
-    }
-    remove_member(self, node);
-}
-
-/* How far the members of @old that go to @next get: at least as far as the
- * furthest of them was. */
-static guint
-side_limit(SimGroup *self, guint old, guint next, const guint *partition)
-{
-    guint limit = 0, length = self->rings[old].log->len;
-
-    for (guint i = 0; i < self->n_nodes; i++) {
-        if (self->nodes[i].member && self->nodes[i].partition == old &&
-            partition[i] == next) {
-            limit = MAX(limit, self->nodes[i].got);
-        }
-    }
-    return (guint)g_rand_int_range(self->rand, (gint32)limit,
-                                   (gint32)length + 1);
-}
-
-/* TRUE when @get's sender still is the same process and goes to @next. */
-static gboolean
-goes_along(SimGroup *self,
-           const SimGet *get,
-           guint next,
-           const guint *partition)
-{
-    guint node = get->sender.nodeid - 1;
-
-    return self->nodes[node].member &&
-           self->nodes[node].pid == get->sender.pid && partition[node] == next;
-}
-
-/* Behind the limit there are gaps: only what the side's own members sent is
- * there in full (totem's transitional configuration). */
-static void
-drain_side(SimGroup *self, guint old, guint next, const guint *partition)
-{
-    GPtrArray *log = self->rings[old].log;
-    guint limit = side_limit(self, old, next, partition);
-
-    for (guint i = 0; i < self->n_nodes; i++) {
-        Node *node = &self->nodes[i];
-
-        if (!node->member || node->partition != old || partition[i] != next) {
-            continue;
-        }
-        for (guint k = node->got; k < log->len; k++) {
-            const SimGet *get = g_ptr_array_index(log, k);
-
-            if (k < limit || goes_along(self, get, next, partition)) {
-                g_queue_push_tail(&node->in, get_copy(get));
-            }
-        }
-        node->got = 0;
-    }
-}
-
-void
-sim_group_partition(SimGroup *self, const guint *partition)
-{
-    gboolean joined[SIM_MAX_NODES] = {FALSE};
-    guint from[SIM_MAX_NODES];
-
-    memset(from, 0xff, sizeof(from));
-    for (guint old = 0; old < SIM_MAX_NODES; old++) {
-        for (guint next = 0; next < SIM_MAX_NODES; next++) {
-            drain_side(self, old, next, partition);
-        }
-        g_ptr_array_set_size(self->rings[old].log, 0);
-    }
-    for (guint i = 0; i < self->n_nodes; i++) {
-        guint next = partition[i];
-
-        if (self->nodes[i].member) {
-            if (from[next] == G_MAXUINT) {
-                from[next] = self->nodes[i].partition;
-            } else if (from[next] != self->nodes[i].partition) {
-                joined[next] = TRUE;
-            }
-        }
-    }
-    for (guint i = 0; i < self->n_nodes; i++) {
-        self->nodes[i].partition = partition[i];
-    }
-    for (guint i = 0; i < SIM_MAX_NODES; i++) {
-        announce(self, i, joined[i]);
-    }
-}
-
-gboolean
-sim_group_is_member(SimGroup *self, guint node)
-{
-    return self->nodes[node].member;
-}
-
-void
-sim_group_send(SimGroup *self, guint node, GBytes *bytes)
-{
-    if (self->nodes[node].member) {
-        g_queue_push_tail(&self->nodes[node].out, g_bytes_ref(bytes));
-    }
-}
-
-gboolean
-sim_group_order(SimGroup *self, guint node)
-{
-    GBytes *bytes = g_queue_pop_head(&self->nodes[node].out);
     SimGet *get;
 
-    if (bytes == NULL) {
-        return FALSE;
+    if (item->kind != ITEM_MESSAGE) {
+        g_autoptr(GArray) view = view_copy(host->view);
+
+        view_apply(view, item);
+        push_confchg(host, view, item->kind == ITEM_JOIN, place);
+        return;
     }
     get = g_new0(SimGet, 1);
     get->kind = SIM_GET_MESSAGE;
-    get->sender = (CfsMember){node + 1, self->nodes[node].pid};
-    get->bytes = bytes;
-    g_ptr_array_add(ring_of(self, node)->log, get);
-    return TRUE;
+    get->sender = item->member;
+    get->bytes = g_bytes_ref(item->bytes);
+    get->place = place;
+    get->ring = place >> 24;
+    g_queue_push_tail(&host->in, get);
 }
 
 gboolean
 sim_group_get(SimGroup *self, guint node, SimGet *out)
 {
-    Node *me = &self->nodes[node];
-    GPtrArray *log = ring_of(self, node)->log;
-    SimGet *next = NULL;
+    Host *host = &self->hosts[node];
+    Ring *ring = ring_of(self, node);
+    SimGet *next;
 
-    if (!me->member) {
+    if (!host->is_reading) {
         return FALSE;
     }
-    if (me->in.length > 0) {
-        next = g_queue_pop_head(&me->in);
-    } else if (me->got < log->len) {
-        next = get_copy(g_ptr_array_index(log, me->got++));
+    if (host->in.length == 0 && host->got < ring->log->len) {
+        push_item(host, g_ptr_array_index(ring->log, host->got),
+                  place_of(ring->number, host->got));
+        host->got++;
     }
+    next = g_queue_pop_head(&host->in);
     if (next == NULL) {
         return FALSE;
     }
@@ -321,16 +245,404 @@ sim_group_get(SimGroup *self, guint node, SimGet *out)
 }
 
 gboolean
-sim_group_has_output(SimGroup *self, guint node)
+sim_group_has_input(SimGroup *self, guint node)
 {
-    return self->nodes[node].out.length > 0;
+    const Host *host = &self->hosts[node];
+
+    return host->is_reading &&
+           (host->in.length > 0 || host->got < ring_of(self, node)->log->len);
+}
+
+/* --- what a process sends ------------------------------------------------- */
+
+static void
+push_out(Host *host, ItemKind kind, GBytes *bytes)
+{
+    Item *item = g_new0(Item, 1);
+
+    item->kind = kind;
+    item->member = host->process;
+    item->connection = host->connection;
+    item->bytes = bytes != NULL ? g_bytes_ref(bytes) : NULL;
+    g_queue_push_tail(&host->out, item);
+}
+
+void
+sim_group_join(SimGroup *self, guint node, guint32 pid)
+{
+    Host *host = &self->hosts[node];
+
+    g_assert(!host->is_open && host->is_up);
+    host->is_open = TRUE;
+    host->process = (CfsMember){node + 1, pid};
+    host->connection++;
+    push_out(host, ITEM_JOIN, NULL);
+}
+
+void
+sim_group_drop(SimGroup *self, guint node)
+{
+    Host *host = &self->hosts[node];
+
+    host->is_open = FALSE;
+    host->is_reading = FALSE;
+    host->got = 0;
+    g_queue_clear_full(&host->in, get_free);
+}
+
+void
+sim_group_leave(SimGroup *self, guint node)
+{
+    push_out(&self->hosts[node], ITEM_LEAVE, NULL);
+    sim_group_drop(self, node);
+}
+
+/* What the process handed over last may not have reached its host. */
+void
+sim_group_kill(SimGroup *self, guint node)
+{
+    Host *host = &self->hosts[node];
+
+    while (host->out.length > 0 && sim_dice_once_in(&self->dice, 2)) {
+        Item *last = g_queue_peek_tail(&host->out);
+
+        if (last->kind != ITEM_MESSAGE) {
+            break;
+        }
+        item_free(g_queue_pop_tail(&host->out));
+    }
+    sim_group_leave(self, node);
 }
 
 gboolean
-sim_group_has_input(SimGroup *self, guint node)
+sim_group_is_member(SimGroup *self, guint node)
 {
-    const Node *me = &self->nodes[node];
+    return self->hosts[node].is_open;
+}
 
-    return me->member &&
-           (me->in.length > 0 || me->got < ring_of(self, node)->log->len);
+void
+sim_group_send(SimGroup *self, guint node, GBytes *bytes)
+{
+    if (self->hosts[node].is_open) {
+        push_out(&self->hosts[node], ITEM_MESSAGE, bytes);
+    }
+}
+
+gboolean
+sim_group_order(SimGroup *self, guint node)
+{
+    Host *host = &self->hosts[node];
+    Ring *ring = ring_of(self, node);
+    Item *item = g_queue_pop_head(&host->out);
+
+    if (item == NULL) {
+        return FALSE;
+    }
+    if (item->kind == ITEM_JOIN && host->is_open &&
+        item->connection == host->connection) {
+        host->is_reading = TRUE;
+        host->got = ring->log->len;
+        view_replace(&host->view, ring->view);
+    }
+    if (item->kind != ITEM_MESSAGE) {
+        view_apply(ring->view, item);
+    }
+    g_ptr_array_add(ring->log, item);
+    return TRUE;
+}
+
+gboolean
+sim_group_has_output(SimGroup *self, guint node)
+{
+    return self->hosts[node].out.length > 0;
+}
+
+/* --- rings ---------------------------------------------------------------- */
+
+/* Those of one ring that go on together. */
+typedef struct {
+    SimGroup *group;
+    const guint *next; /* by host: its next ring */
+    guint from, to;
+    guint limit;     /* all before it is there */
+    guint64 number;  /* of what comes behind */
+    GArray *told;    /* of CfsMember: who was in, by all that is there */
+    GArray *staying; /* ... and is on this side */
+} Side;
+
+static gboolean
+is_on_side(const Side *side, guint node)
+{
+    return side->group->hosts[node].is_up &&
+           ring_of(side->group, node) == &side->group->rings[side->from] &&
+           side->next[node] == side->to;
+}
+
+static gboolean
+is_side_empty(const Side *side)
+{
+    for (guint i = 0; i < side->group->n_nodes; i++) {
+        if (is_on_side(side, i)) {
+            return FALSE;
+        }
+    }
+    return TRUE;
+}
+
+/* At least as far as the furthest of its processes was. */
+static guint
+find_limit(Side *side)
+{
+    guint length = side->group->rings[side->from].log->len, limit = 0;
+
+    for (guint i = 0; i < side->group->n_nodes; i++) {
+        const Host *host = &side->group->hosts[i];
+
+        if (is_on_side(side, i) && host->is_reading) {
+            limit = MAX(limit, host->got);
+        }
+    }
+    return sim_dice_range(&side->group->dice, limit, length);
+}
+
+static gboolean
+has_item(const Side *side, guint position)
+{
+    const Item *item =
+        g_ptr_array_index(side->group->rings[side->from].log, position);
+
+    return position < side->limit || is_on_side(side, host_of(item->member));
+}
+
+static void
+find_views(Side *side)
+{
+    Ring *ring = &side->group->rings[side->from];
+
+    side->told = view_copy(ring->base);
+    side->staying = view_new();
+    for (guint k = 0; k < ring->log->len; k++) {
+        const Item *item = g_ptr_array_index(ring->log, k);
+
+        if (item->kind != ITEM_MESSAGE && has_item(side, k)) {
+            view_apply(side->told, item);
+        }
+    }
+    for (guint i = 0; i < side->told->len; i++) {
+        CfsMember member = g_array_index(side->told, CfsMember, i);
+
+        if (is_on_side(side, host_of(member))) {
+            g_array_append_val(side->staying, member);
+        }
+    }
+}
+
+static void
+drain_host(Side *side, Host *host)
+{
+    Ring *ring = &side->group->rings[side->from];
+    gboolean is_whole = TRUE;
+
+    for (guint k = host->got; k < ring->log->len; k++) {
+        if (!has_item(side, k)) {
+            is_whole = FALSE;
+        } else {
+            push_item(host, g_ptr_array_index(ring->log, k),
+                      place_of(is_whole ? ring->number : side->number, k));
+        }
+    }
+    host->got = 0;
+}
+
+/* Ends a ring for one side: all that is there, then who is gone. */
+static void
+end_side(Side *side, GArray *next_view, gboolean at_once)
+{
+    SimGroup *self = side->group;
+
+    if (is_side_empty(side)) {
+        return;
+    }
+    side->number = ++self->next_ring;
+    side->limit = find_limit(side);
+    find_views(side);
+    for (guint i = 0; i < self->n_nodes; i++) {
+        Host *host = &self->hosts[i];
+
+        if (!is_on_side(side, i) || !host->is_reading) {
+            continue;
+        }
+        drain_host(side, host);
+        if (!at_once && side->staying->len < side->told->len) {
+            push_confchg(host, side->staying, FALSE, place_of(side->number, 0));
+        }
+    }
+    g_array_append_vals(next_view, side->staying->data, side->staying->len);
+    g_clear_pointer(&side->told, g_array_unref);
+    g_clear_pointer(&side->staying, g_array_unref);
+}
+
+static gboolean
+views_equal(GArray *a, GArray *b)
+{
+    return a->len == b->len &&
+           (a->len == 0 ||
+            memcmp(a->data, b->data, a->len * sizeof(CfsMember)) == 0);
+}
+
+/* One that got nobody new was told who left, or both at once. */
+static gboolean
+has_new(GArray *view, GArray *old)
+{
+    for (guint i = 0; i < view->len; i++) {
+        gboolean found = FALSE;
+
+        for (guint k = 0; k < old->len && !found; k++) {
+            found = cfs_member_equal(g_array_index(view, CfsMember, i),
+                                     g_array_index(old, CfsMember, k));
+        }
+        if (!found) {
+            return TRUE;
+        }
+    }
+    return FALSE;
+}
+
+static void
+begin_ring(SimGroup *self, guint number, GArray *view)
+{
+    Ring *ring = &self->rings[number];
+
+    g_array_sort(view, cfs_member_compare);
+    ring->number = ++self->next_ring;
+    g_ptr_array_set_size(ring->log, 0);
+    view_replace(&ring->base, view);
+    view_replace(&ring->view, view);
+}
+
+static void
+announce(SimGroup *self, guint number)
+{
+    Ring *ring = &self->rings[number];
+
+    for (guint i = 0; i < self->n_nodes; i++) {
+        Host *host = &self->hosts[i];
+
+        if (host->is_reading && ring_of(self, i) == ring &&
+            !views_equal(host->view, ring->view)) {
+            push_confchg(host, ring->view, has_new(ring->view, host->view),
+                         place_of(ring->number, (1u << 24) - 1));
+        }
+    }
+}
+
+/* All rings end; each host goes to its next one. */
+static void
+change_rings(SimGroup *self, const guint *next)
+{
+    GArray *views[N_RINGS];
+    gboolean *changed = self->is_new;
+
+    for (guint i = 0; i < N_RINGS; i++) {
+        views[i] = view_new();
+        changed[i] = FALSE;
+    }
+    for (guint i = 0; i < self->n_nodes; i++) {
+        guint now = (guint)(ring_of(self, i) - self->rings);
+
+        if (next[i] != now) {
+            changed[next[i]] = changed[now] = TRUE;
+        }
+    }
+    for (guint to = 0; to < SIM_MAX_NODES; to++) {
+        gboolean at_once = sim_dice_once_in(&self->dice, 4);
+
+        for (guint from = 0; from < SIM_MAX_NODES; from++) {
+            Side side = {.group = self, .next = next, .from = from, .to = to};
+
+            if (changed[from] && changed[to]) {
+                end_side(&side, views[to], at_once);
+            }
+        }
+    }
+    for (guint i = 0; i < N_RINGS; i++) {
+        if (changed[i]) {
+            begin_ring(self, i, views[i]);
+        }
+        g_array_unref(views[i]);
+    }
+}
+
+static void
+announce_all(SimGroup *self)
+{
+    for (guint i = 0; i < SIM_MAX_NODES; i++) {
+        if (self->is_new[i]) {
+            announce(self, i);
+        }
+    }
+}
+
+void
+sim_group_partition(SimGroup *self, const guint *partition)
+{
+    guint next[SIM_MAX_NODES];
+
+    for (guint i = 0; i < self->n_nodes; i++) {
+        g_assert(partition[i] < SIM_MAX_NODES);
+        next[i] = ring_number(self, i, partition);
+    }
+    change_rings(self, next);
+    for (guint i = 0; i < self->n_nodes; i++) {
+        self->hosts[i].partition = partition[i];
+    }
+    announce_all(self);
+}
+
+guint
+sim_group_partition_of(SimGroup *self, guint node)
+{
+    return self->hosts[node].partition;
+}
+
+/* Where the hosts are; @node's is to be @number. */
+static void
+move_host(SimGroup *self, guint node, guint number)
+{
+    guint next[SIM_MAX_NODES];
+
+    for (guint i = 0; i < self->n_nodes; i++) {
+        next[i] = (guint)(ring_of(self, i) - self->rings);
+    }
+    next[node] = number;
+    change_rings(self, next);
+}
+
+void
+sim_group_host_down(SimGroup *self, guint node)
+{
+    Host *host = &self->hosts[node];
+
+    g_assert(!host->is_open && host->is_up);
+    g_queue_clear_full(&host->out, item_free);
+    move_host(self, node, SIM_MAX_NODES + node);
+    host->is_up = FALSE;
+    announce_all(self);
+}
+
+void
+sim_group_host_up(SimGroup *self, guint node)
+{
+    Host *host = &self->hosts[node];
+
+    g_assert(!host->is_up);
+    move_host(self, node, host->partition);
+    host->is_up = TRUE;
+    announce_all(self);
+}
+
+gboolean
+sim_group_is_host_up(SimGroup *self, guint node)
+{
+    return self->hosts[node].is_up;
 }

@@ -2,14 +2,19 @@
 
 #include "tests/sim/sim-store.h"
 
+/* So many batches are flushed by themselves: a database makes checkpoints. */
+#define CHECKPOINT 64u
+
 typedef struct {
     GPtrArray *puts;
     GArray *deletes;
 } Batch;
 
 struct SimStore {
-    GHashTable *rows; /* inode -> CfsEntry */
-    GQueue waiting;   /* of Batch */
+    GHashTable *rows;    /* inode -> CfsEntry: committed */
+    GHashTable *flushed; /* the same: what the disk has for sure */
+    GQueue unflushed;    /* of Batch: between them */
+    GQueue waiting;      /* of Batch */
     guint64 submitted;
     guint64 committed;
 };
@@ -24,13 +29,34 @@ batch_free(gpointer data)
     g_free(self);
 }
 
+static void
+batch_apply(const Batch *self, GHashTable *rows)
+{
+    for (guint i = 0; i < self->deletes->len; i++) {
+        g_hash_table_remove(rows, &g_array_index(self->deletes, guint64, i));
+    }
+    for (guint i = 0; i < self->puts->len; i++) {
+        CfsEntry *entry = g_ptr_array_index(self->puts, i);
+
+        g_hash_table_replace(rows, &entry->inode, cfs_entry_ref(entry));
+    }
+}
+
+static GHashTable *
+rows_new(void)
+{
+    return g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL,
+                                 (GDestroyNotify)cfs_entry_unref);
+}
+
 SimStore *
 sim_store_new(void)
 {
     SimStore *self = g_new0(SimStore, 1);
 
-    self->rows = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL,
-                                       (GDestroyNotify)cfs_entry_unref);
+    self->rows = rows_new();
+    self->flushed = rows_new();
+    g_queue_init(&self->unflushed);
     g_queue_init(&self->waiting);
     return self;
 }
@@ -39,6 +65,8 @@ void
 sim_store_free(SimStore *self)
 {
     g_hash_table_unref(self->rows);
+    g_hash_table_unref(self->flushed);
+    g_queue_clear_full(&self->unflushed, batch_free);
     g_queue_clear_full(&self->waiting, batch_free);
     g_free(self);
 }
@@ -54,6 +82,15 @@ sim_store_submit(SimStore *self, const CfsEffect *effect)
     return ++self->submitted;
 }
 
+static void
+flush_oldest(SimStore *self)
+{
+    Batch *batch = g_queue_pop_head(&self->unflushed);
+
+    batch_apply(batch, self->flushed);
+    batch_free(batch);
+}
+
 gboolean
 sim_store_commit(SimStore *self)
 {
@@ -62,16 +99,11 @@ sim_store_commit(SimStore *self)
     if (batch == NULL) {
         return FALSE;
     }
-    for (guint i = 0; i < batch->deletes->len; i++) {
-        g_hash_table_remove(self->rows,
-                            &g_array_index(batch->deletes, guint64, i));
+    batch_apply(batch, self->rows);
+    g_queue_push_tail(&self->unflushed, batch);
+    if (self->unflushed.length > CHECKPOINT) {
+        flush_oldest(self);
     }
-    for (guint i = 0; i < batch->puts->len; i++) {
-        CfsEntry *entry = g_ptr_array_index(batch->puts, i);
-
-        g_hash_table_replace(self->rows, &entry->inode, cfs_entry_ref(entry));
-    }
-    batch_free(batch);
     self->committed++;
     return TRUE;
 }
@@ -89,6 +121,14 @@ sim_store_submitted(SimStore *self)
 }
 
 void
+sim_store_flush(SimStore *self)
+{
+    while (self->unflushed.length > 0) {
+        flush_oldest(self);
+    }
+}
+
+void
 sim_store_crash(SimStore *self)
 {
     g_queue_clear_full(&self->waiting, batch_free);
@@ -96,10 +136,33 @@ sim_store_crash(SimStore *self)
 }
 
 void
+sim_store_power_off(SimStore *self, SimDice *dice)
+{
+    guint kept = sim_dice_range(dice, 0, self->unflushed.length);
+    GHashTableIter iter;
+    gpointer value;
+
+    sim_store_crash(self);
+    while (kept-- > 0) {
+        flush_oldest(self);
+    }
+    g_queue_clear_full(&self->unflushed, batch_free);
+    g_hash_table_remove_all(self->rows);
+    g_hash_table_iter_init(&iter, self->flushed);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        CfsEntry *entry = value;
+
+        g_hash_table_replace(self->rows, &entry->inode, cfs_entry_ref(entry));
+    }
+}
+
+void
 sim_store_wipe(SimStore *self)
 {
     sim_store_crash(self);
+    g_queue_clear_full(&self->unflushed, batch_free);
     g_hash_table_remove_all(self->rows);
+    g_hash_table_remove_all(self->flushed);
 }
 
 void
@@ -109,6 +172,8 @@ sim_store_fill(SimStore *self, GPtrArray *entries)
         CfsEntry *entry = g_ptr_array_index(entries, i);
 
         g_hash_table_replace(self->rows, &entry->inode, cfs_entry_ref(entry));
+        g_hash_table_replace(self->flushed, &entry->inode,
+                             cfs_entry_ref(entry));
     }
 }
 

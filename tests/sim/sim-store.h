@@ -1,7 +1,8 @@
-/* sim-store.h - a database in memory that may lose its tail.
+/* sim-store.h - a database in memory that may fail or lose its tail.
  *
- * Batches wait until they are committed, one after another; a crash forgets
- * those that were not.
+ * Batches wait until they are committed, one after another. The end of the
+ * process forgets those that were not; the end of the host also a tail of
+ * those that were not flushed since.
  *
  * Owner   the cluster. Thread: one.
  */
@@ -9,6 +10,7 @@
 #define SIM_STORE_H
 
 #include "pmxcfs/core/replica.h"
+#include "tests/sim/sim-dice.h"
 
 #include <glib.h>
 
@@ -23,7 +25,12 @@ guint64 sim_store_submit(SimStore *self, const CfsEffect *effect);
 gboolean sim_store_commit(SimStore *self);
 guint64 sim_store_committed(SimStore *self);
 guint64 sim_store_submitted(SimStore *self);
+/* What is committed survives the end of the host. */
+void sim_store_flush(SimStore *self);
+/* The process ends. */
 void sim_store_crash(SimStore *self);
+/* The host ends: some of what was not flushed is lost, the newest first. */
+void sim_store_power_off(SimStore *self, SimDice *dice);
 /* Forgets everything: a node whose disk is new. */
 void sim_store_wipe(SimStore *self);
 /* Puts @entries, of CfsEntry, into an empty one. */

@@ -1,266 +1,348 @@
-/* Random changes, joins, leaves, crashes and cuts; at the end one tree.
+/* Random changes and faults on whole clusters, seed by seed; what must hold is
+ * in sim-check.h.
  *
- *   test-sim-random --sim-seed N     replays the run of that seed
- *   SIM_VERBOSE=1                    prints every decision
- */
+ *   test-sim-random                          some seeds, new ones each time
+ *   test-sim-random --seeds 1-2000 --ops 500 --faults all
+ *                                            by hand, as long as you like
+ *   test-sim-random --sim-seed N             that one again
+ *   test-sim-random --sim-script FILE        what a failing run printed
+ *   SIM_VERBOSE=1                            prints every decision of the core
+ *
+ * A run that fails is shrunk to a short script, which is printed. */
 #include "config.h"
 
-#include "tests/sim/sim-cluster.h"
+#include "tests/sim/sim-shrink.h"
+#include "tests/sim/sim-workload.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
-static guint32 seed;
+static char *seeds_option;
+static char *faults_option;
+static char *script_option;
+static gint ops_option = 500;
+static gint64 seed_option = -1;
+static gint shrink_option = 120;
 
-static const char *const folders[] = {
-    "",
-    "a",
-    "a/b",
-    "c",
-    "nodes",
-    "nodes/n1",
-    "nodes/n2",
-    "nodes/n1/lxc",
-    "nodes/n2/lxc",
-    "priv",
-    "priv/lock",
-};
+static guint64 seed;
 
+/* --- one seed ------------------------------------------------------------- */
+
+/* What a child tells: also where it was when it died. */
+typedef struct {
+    guint64 seed;
+    guint64 operations;
+    guint64 worked;
+    guint64 unquorate;
+    guint64 unknown;
+    guint64 decisions;
+    gboolean has_failed;
+    char violation[512];
+} Progress;
+
+/* Returns: (owned) the violation, or NULL. @script and @trace may be NULL. */
 static char *
-random_folder(GRand *rand)
+run_seed(guint64 with_seed,
+         SimFaults faults,
+         guint operations,
+         SimScript *script,
+         char **trace,
+         Progress *progress)
 {
-    return g_strdup(folders[g_rand_int_range(rand, 0, G_N_ELEMENTS(folders))]);
-}
-
-static char *
-random_path(GRand *rand)
-{
-    static const char *const names[] = {"x",        "y",  "z", "100.conf",
-                                        "101.conf", "L1", "L2"};
-    g_autofree char *folder = random_folder(rand);
-    const char *name = names[g_rand_int_range(rand, 0, G_N_ELEMENTS(names))];
-
-    return folder[0] == '\0' ? g_strdup(name)
-                             : g_strconcat(folder, "/", name, NULL);
-}
-
-static CfsOp *
-random_write(GRand *rand, const char *path)
-{
-    gsize size = (gsize)g_rand_int_range(rand, 1, 200);
-    guint8 *bytes = g_malloc(size);
-    g_autoptr(GBytes) data = g_bytes_new_take(bytes, size);
-
-    memset(bytes, g_rand_int_range(rand, 'a', 'z'), size);
-    return cfs_op_new_write(path, data,
-                            (guint32)g_rand_int_range(rand, 0, 100));
-}
-
-static CfsOp *
-random_op(GRand *rand)
-{
-    g_autofree char *path = random_path(rand);
-    g_autofree char *folder = random_folder(rand);
-    g_autofree char *other = random_path(rand);
-
-    switch (g_rand_int_range(rand, 0, 10)) {
-    case 0:
-    case 1:
-        return cfs_op_new(CFS_OP_CREATE, path);
-    case 2:
-    case 3:
-        return random_write(rand, path);
-    case 4:
-    case 5:
-        return cfs_op_new(CFS_OP_MKDIR, g_rand_boolean(rand) ? folder : path);
-    case 6:
-        return cfs_op_new(CFS_OP_DELETE, path);
-    case 7:
-        return cfs_op_new_rename(path, other);
-    case 8:
-        return cfs_op_new_truncate(path,
-                                   (guint32)g_rand_int_range(rand, 0, 300));
-    default:
-        return cfs_op_new_mtime(path, (guint32)g_rand_int_range(rand, 0, 9));
-    }
-}
-
-static void
-random_split(SimCluster *c)
-{
-    GString *sides[2] = {g_string_new(NULL), g_string_new(NULL)};
-    g_autofree char *text = NULL;
-
-    for (guint i = 0; i < sim_n_nodes(c); i++) {
-        g_string_append_printf(sides[g_rand_boolean(sim_rand(c))], "%x", i);
-    }
-    text = g_strconcat(sides[0]->str, "|", sides[1]->str, NULL);
-    sim_split(c, text);
-    g_string_free(sides[0], TRUE);
-    g_string_free(sides[1], TRUE);
-}
-
-static void
-random_fault(SimCluster *c)
-{
-    GRand *rand = sim_rand(c);
-    guint node = (guint)g_rand_int_range(rand, 0, (gint32)sim_n_nodes(c));
-
-    switch (g_rand_int_range(rand, 0, 8)) {
-    case 0:
-        random_split(c);
-        break;
-    case 1:
-    case 2:
-        sim_heal(c);
-        break;
-    case 3:
-        if (sim_is_up(c, node)) {
-            sim_crash(c, node);
-        }
-        break;
-    case 4:
-        if (sim_is_up(c, node)) {
-            sim_stop(c, node);
-            if (g_rand_boolean(rand)) {
-                sim_wipe(c, node);
-            }
-        }
-        break;
-    case 5:
-    case 6:
-        if (!sim_is_up(c, node)) {
-            sim_start(c, node);
-        }
-        break;
-    default:
-        sim_advance(c, 500);
-        break;
-    }
-}
-
-static void
-end_all_faults(SimCluster *c)
-{
-    for (guint i = 0; i < sim_n_nodes(c); i++) {
-        if (!sim_is_up(c, i)) {
-            sim_start(c, i);
-        }
-    }
-    sim_heal(c);
-    sim_run(c);
-}
-
-/* Returns: (owned) the digest of all decisions. */
-static char *
-run(guint32 with_seed,
-    guint nodes,
-    guint operations,
-    gboolean faults,
-    guint64 *worked)
-{
-    g_autoptr(SimCluster) c = sim_cluster_new(nodes, with_seed);
-    GRand *rand = sim_rand(c);
+    g_autoptr(SimWorkload) work = sim_workload_new(with_seed, faults);
+    g_autoptr(SimCluster) c = sim_script_cluster(sim_workload_n_nodes(work));
+    SimCheck *check = sim_check(c);
     guint done = 0;
 
-    while (done < operations) {
-        guint node = (guint)g_rand_int_range(rand, 0, (gint32)nodes);
-        guint lag = (guint)g_rand_int_range(rand, 0, 24);
-
-        if (sim_is_up(c, node)) {
-            sim_submit(c, node, random_op(rand));
-            done++;
-        }
-        while (lag-- > 0) {
-            sim_step(c);
-        }
-        if (faults && g_rand_int_range(rand, 0, 60) == 0) {
-            random_fault(c);
-        }
+    if (script != NULL) {
+        script->n_nodes = sim_workload_n_nodes(work);
     }
-    end_all_faults(c);
-    sim_assert_no_reply_lost(c);
-    sim_assert_equal_trees(c);
-    g_test_message("%u operations: %" G_GUINT64_FORMAT " ok, %" G_GUINT64_FORMAT
-                   " without quorum, %" G_GUINT64_FORMAT " unknown",
-                   done, sim_n_replies(c, 0), sim_n_replies(c, EACCES),
-                   sim_n_replies(c, EBUSY));
-    *worked += sim_n_replies(c, 0);
-    return sim_trace_digest(c);
+    while (done < operations && sim_check_violation(check) == NULL) {
+        SimDecision d = sim_workload_next(work, c);
+
+        if (script != NULL) {
+            g_array_append_val(script->decisions, d);
+        }
+        done += d.what == SIM_DO_SUBMIT;
+        sim_decision_apply(&d, c);
+        progress->decisions++;
+    }
+    sim_end_faults(c);
+    progress->operations += done;
+    progress->worked += sim_n_replies(c, 0);
+    progress->unquorate += sim_n_replies(c, EACCES);
+    progress->unknown += sim_n_replies(c, EBUSY);
+    if (trace != NULL) {
+        *trace = sim_trace_digest(c);
+    }
+    return g_strdup(sim_check_violation(check));
+}
+
+/* The decisions of a run that may abort: made in a child, sent as a text. */
+static void
+write_script(guint64 with_seed, SimFaults faults, guint operations, int out)
+{
+    g_autoptr(SimWorkload) work = sim_workload_new(with_seed, faults);
+    g_autoptr(SimCluster) c = sim_script_cluster(sim_workload_n_nodes(work));
+    FILE *file = fdopen(out, "w");
+
+    for (guint done = 0;
+         done < operations && sim_check_violation(sim_check(c)) == NULL;) {
+        g_autoptr(SimScript) one = sim_script_new(sim_workload_n_nodes(work));
+        SimDecision d = sim_workload_next(work, c);
+        g_autofree char *line = NULL;
+
+        g_array_append_val(one->decisions, d);
+        line = sim_script_text(one);
+        (void)fputs(line, file);
+        (void)fflush(file); /* before it may abort */
+        done += d.what == SIM_DO_SUBMIT;
+        sim_decision_apply(&d, c);
+    }
+    (void)fclose(file);
+}
+
+static SimScript *
+script_of(guint64 with_seed, SimFaults faults, guint operations)
+{
+    g_autofree char *path = NULL, *text = NULL;
+    g_autoptr(GError) error = NULL;
+    int file = g_file_open_tmp("sim-XXXXXX", &path, &error);
+    SimScript *script;
+    pid_t child;
+
+    g_assert_no_error(error);
+    child = fork();
+    if (child == 0) {
+        write_script(with_seed, faults, operations, file);
+        _exit(0);
+    }
+    (void)close(file);
+    (void)waitpid(child, NULL, 0);
+    g_assert_true(g_file_get_contents(path, &text, NULL, &error));
+    (void)unlink(path);
+    script = sim_script_parse(text, &error);
+    g_assert_no_error(error);
+    return script;
 }
 
 static void
-run_once(guint32 with_seed,
-         guint nodes,
-         guint operations,
-         gboolean faults,
-         guint64 *worked)
+print_script(const SimScript *script)
 {
-    g_free(run(with_seed, nodes, operations, faults, worked));
+    g_autofree char *text = sim_script_text(script);
+    g_auto(GStrv) lines = g_strsplit(text, "\n", -1);
+
+    g_print("# the shortest script that fails alike; --sim-script runs it:\n");
+    for (guint i = 0; lines[i] != NULL && lines[i][0] != '\0'; i++) {
+        g_print("#   %s\n", lines[i]);
+    }
 }
+
+static void
+explain(guint64 with_seed,
+        SimFaults faults,
+        guint operations,
+        const char *violation)
+{
+    g_autoptr(SimScript) script = NULL;
+    g_autofree char *again = NULL;
+
+    g_print("# seed %" G_GUINT64_FORMAT " fails: %s\n", with_seed, violation);
+    if (shrink_option <= 0) {
+        return;
+    }
+    script = script_of(with_seed, faults, operations);
+    sim_script_shrink(script, (guint)shrink_option);
+    again = sim_script_try(script);
+    g_print("# %u decisions: %s\n", script->decisions->len,
+            again != NULL ? again : "it does not fail as a script");
+    print_script(script);
+}
+
+/* --- many seeds ----------------------------------------------------------- */
+
+static void
+run_in_child(guint64 last,
+             SimFaults faults,
+             guint operations,
+             Progress *progress)
+{
+    for (; progress->seed <= last; progress->seed++) {
+        g_autofree char *violation =
+            run_seed(progress->seed, faults, operations, NULL, NULL, progress);
+
+        if (violation != NULL) {
+            progress->has_failed = TRUE;
+            g_strlcpy(progress->violation, violation,
+                      sizeof(progress->violation));
+            return;
+        }
+    }
+}
+
+static void
+note_death(Progress *progress, int status)
+{
+    if (status != 0 && !progress->has_failed) {
+        progress->has_failed = TRUE;
+        g_snprintf(
+            progress->violation, sizeof(progress->violation), "crash: %s %d",
+            WIFSIGNALED(status) ? "signal" : "exit status",
+            WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+    }
+}
+
+/* TRUE when no seed failed. A child does the work: it may abort. */
+static gboolean
+run_seeds(guint64 first, guint64 last, SimFaults faults, guint operations)
+{
+    Progress *progress = mmap(NULL, sizeof(*progress), PROT_READ | PROT_WRITE,
+                              MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    gint64 start = g_get_monotonic_time();
+    gboolean passed;
+    double seconds;
+    int status = 0;
+    pid_t child;
+
+    g_assert_true(progress != MAP_FAILED);
+    progress->seed = first;
+    child = fork();
+    g_assert_cmpint(child, >=, 0);
+    if (child == 0) {
+        run_in_child(last, faults, operations, progress);
+        exit(0); /* looks for leaks */
+    }
+    (void)waitpid(child, &status, 0);
+    note_death(progress, status);
+    seconds = (double)(g_get_monotonic_time() - start) / G_USEC_PER_SEC;
+    g_print("# seeds %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT
+            ": %" G_GUINT64_FORMAT " operations, %" G_GUINT64_FORMAT
+            " of them worked, %" G_GUINT64_FORMAT
+            " without quorum, %" G_GUINT64_FORMAT " unknown, %" G_GUINT64_FORMAT
+            " decisions in %.1f s: %.0f operations/s\n",
+            first, MIN(progress->seed, last), progress->operations,
+            progress->worked, progress->unquorate, progress->unknown,
+            progress->decisions, seconds,
+            (double)progress->operations / MAX(seconds, 0.001));
+    if (progress->has_failed) {
+        explain(progress->seed, faults, operations, progress->violation);
+    }
+    passed = !progress->has_failed && progress->worked > 0;
+    (void)munmap(progress, sizeof(*progress));
+    return passed;
+}
+
+/* --- tests ---------------------------------------------------------------- */
 
 static void
 test_calm(void)
 {
-    guint64 worked = 0;
-
-    run_once(seed, 3, 3000, FALSE, &worked);
-
-    /* A run in which nothing works would prove nothing. */
-    g_assert_cmpuint(worked, >, 300);
+    g_assert_true(run_seeds(seed, seed + 9, SIM_FAULTS_NONE, 500));
 }
 
-/* The run that the project promises: 10,000 changes, 5 members, faults. */
 static void
 test_faults(void)
 {
-    guint64 worked = 0;
-
-    run_once(seed, 5, 10000, TRUE, &worked);
-
-    g_assert_cmpuint(worked, >, 500);
+    g_assert_true(run_seeds(seed, seed + 99, SIM_FAULTS_ALL, 500));
 }
 
-static void
-test_many_seeds(void)
-{
-    guint64 worked = 0;
-
-    for (guint i = 1; i <= 60; i++) {
-        run_once(seed + i, 3 + i % 4, 400, TRUE, &worked);
-    }
-    g_assert_cmpuint(worked, >, 1000);
-}
-
+/* The same seed does the same, decision by decision; so does its script. */
 static void
 test_replay(void)
 {
-    guint64 worked = 0;
-    g_autofree char *first = run(seed, 5, 1000, TRUE, &worked);
-    g_autofree char *second = run(seed, 5, 1000, TRUE, &worked);
+    g_autoptr(SimScript) script = sim_script_new(3);
+    g_autoptr(SimScript) parsed = NULL;
+    g_autofree char *first = NULL, *second = NULL, *text = NULL, *again = NULL;
+    g_autoptr(GError) error = NULL;
+    Progress progress = {0};
 
+    g_free(run_seed(seed, SIM_FAULTS_ALL, 300, script, &first, &progress));
+    g_free(run_seed(seed, SIM_FAULTS_ALL, 300, NULL, &second, &progress));
     g_assert_cmpstr(first, ==, second);
+
+    text = sim_script_text(script);
+    parsed = sim_script_parse(text, &error);
+    g_assert_no_error(error);
+    again = sim_script_text(parsed);
+    g_assert_cmpstr(text, ==, again);
 }
+
+/* --- by hand -------------------------------------------------------------- */
+
+static int
+run_script(void)
+{
+    g_autofree char *text = NULL, *violation = NULL;
+    g_autoptr(SimScript) script = NULL;
+    g_autoptr(GError) error = NULL;
+
+    if (!g_file_get_contents(script_option, &text, NULL, &error) ||
+        (script = sim_script_parse(text, &error)) == NULL) {
+        g_printerr("%s: %s\n", script_option, error->message);
+        return 2;
+    }
+    violation = sim_script_run(script);
+    g_print("%s\n", violation != NULL ? violation : "nothing is wrong");
+    return violation != NULL;
+}
+
+static int
+run_by_hand(void)
+{
+    SimFaults faults = g_strcmp0(faults_option, "none") == 0 ? SIM_FAULTS_NONE
+                                                             : SIM_FAULTS_ALL;
+    guint64 first = (guint64)seed_option, last = first;
+    char *end = NULL;
+
+    if (seeds_option != NULL) {
+        first = last = g_ascii_strtoull(seeds_option, &end, 10);
+        if (*end == '-') {
+            last = g_ascii_strtoull(end + 1, &end, 10);
+        }
+    }
+    return run_seeds(first, last, faults, (guint)ops_option) ? 0 : 1;
+}
+
+static const GOptionEntry options[] = {
+    {"seeds", 0, 0, G_OPTION_ARG_STRING, &seeds_option, "Run these", "A-B"},
+    {"sim-seed", 0, 0, G_OPTION_ARG_INT64, &seed_option, "Run this one", "N"},
+    {"ops", 0, 0, G_OPTION_ARG_INT, &ops_option, "Operations of a seed", "N"},
+    {"faults", 0, 0, G_OPTION_ARG_STRING, &faults_option, "all or none",
+     "WHICH"},
+    {"shrink", 0, 0, G_OPTION_ARG_INT, &shrink_option,
+     "Shrink a failing run for so long; 0: do not", "SECONDS"},
+    {"sim-script", 0, 0, G_OPTION_ARG_FILENAME, &script_option,
+     "Run this script", "FILE"},
+    {NULL}};
 
 int
 main(int argc, char **argv)
 {
-    seed = g_random_int();
-    for (int i = 1; i + 1 < argc; i++) {
-        if (strcmp(argv[i], "--sim-seed") == 0) {
-            seed = (guint32)strtoul(argv[i + 1], NULL, 10);
-            memmove(argv + i, argv + i + 2,
-                    (gsize)(argc - i - 1) * sizeof(*argv));
-            argc -= 2;
-            break;
-        }
+    g_autoptr(GOptionContext) context = g_option_context_new(NULL);
+    g_autoptr(GError) error = NULL;
+
+    g_option_context_add_main_entries(context, options, NULL);
+    g_option_context_set_ignore_unknown_options(context, TRUE);
+    if (!g_option_context_parse(context, &argc, &argv, &error)) {
+        g_printerr("%s\n", error->message);
+        return 2;
+    }
+    if (script_option != NULL) {
+        return run_script();
+    }
+    if (seeds_option != NULL || seed_option >= 0) {
+        return run_by_hand();
     }
     g_test_init(&argc, &argv, NULL);
-    g_test_message("seed %u; replay with --sim-seed %u", seed, seed);
+    seed = g_random_int();
+    g_test_message("first seed %" G_GUINT64_FORMAT, seed);
     g_test_add_func("/sim-random/calm", test_calm);
     g_test_add_func("/sim-random/faults", test_faults);
-    g_test_add_func("/sim-random/many-seeds", test_many_seeds);
     g_test_add_func("/sim-random/replay", test_replay);
     return g_test_run();
 }

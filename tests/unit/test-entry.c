@@ -1,19 +1,9 @@
 #include "config.h"
 
 #include "pmxcfs/core/entry.h"
+#include "tests/unit/capture.h"
 
 #include <string.h>
-
-static char *
-hex(const guint8 *bytes, gsize size)
-{
-    GString *out = g_string_new(NULL);
-
-    for (gsize i = 0; i < size; i++) {
-        g_string_append_printf(out, "%02x", bytes[i]);
-    }
-    return g_string_free(out, FALSE);
-}
 
 static void
 assert_digest(CfsEntry *entry, const char *expected)
@@ -22,7 +12,7 @@ assert_digest(CfsEntry *entry, const char *expected)
     g_autofree char *text = NULL;
 
     cfs_entry_digest(entry, sum);
-    text = hex(sum, sizeof(sum));
+    text = capture_hex(sum, sizeof(sum));
     g_assert_cmpstr(text, ==, expected);
 }
 
@@ -47,7 +37,7 @@ test_digests(void)
         root,
         "0364030e78bf047e9ab0a5047f0c756bb79d244b04b9f929ac07613250f563de");
     cfs_entry_checksum(lock, sum);
-    text = hex(sum, sizeof(sum));
+    text = capture_hex(sum, sizeof(sum));
     g_assert_cmpstr(
         text, ==,
         "7024995a61011b3114839ea5e27d8bd1b13a1d497de611a4a28c0bb6e845667a");
@@ -63,7 +53,7 @@ test_update_bytes(void)
     g_autofree char *text = NULL;
 
     cfs_entry_encode(root, out);
-    text = hex(out->data, out->len);
+    text = capture_hex(out->data, out->len);
     g_assert_cmpstr(text, ==,
                     "0000000000000000"
                     "0000000000000000"
@@ -74,6 +64,45 @@ test_update_bytes(void)
                     "01000000"
                     "04"
                     "00");
+}
+
+/* The captured UPDATE of /corosync.conf, as far as it is shown: the content
+ * goes on for 677 bytes. */
+static void
+test_update_of_file(void)
+{
+    static const char shown[] = "totem {\n";
+    g_autoptr(GBytes) head = capture_bytes("0000000000000000|0200000000000000"
+                                           "0300000000000000|00000000|c2f2016b"
+                                           "a5020000|0e000000|08|636f726f73796e"
+                                           "632e636f6e6600|746f74656d207b0a");
+    g_autoptr(GByteArray) in = g_byte_array_new();
+    g_autoptr(GByteArray) out = g_byte_array_new();
+    g_autoptr(CfsEntry) entry = NULL;
+    PveReader reader;
+
+    g_byte_array_append(in, g_bytes_get_data(head, NULL),
+                        (guint)g_bytes_get_size(head));
+    for (guint i = (guint)strlen(shown); i < 677; i++) {
+        pve_write_u8(in, 'x');
+    }
+    g_assert_cmpuint(in->len, ==, 764 - 32);
+    pve_reader_init(&reader, in->data, in->len);
+    entry = cfs_entry_decode(&reader);
+    g_assert_nonnull(entry);
+    g_assert_cmpuint(entry->inode, ==, 2);
+    g_assert_cmpuint(entry->parent, ==, 0);
+    g_assert_cmpuint(entry->version, ==, 3);
+    g_assert_cmpuint(entry->writer, ==, 0);
+    g_assert_cmpuint(entry->mtime, ==, 0x6b01f2c2);
+    g_assert_cmpuint(entry->size, ==, 677);
+    g_assert_cmpuint(entry->type, ==, CFS_TYPE_FILE);
+    g_assert_cmpstr(entry->name, ==, "corosync.conf");
+    g_assert_cmpint(
+        memcmp(g_bytes_get_data(entry->data, NULL), shown, strlen(shown)), ==,
+        0);
+    cfs_entry_encode(entry, out);
+    g_assert_cmpmem(out->data, out->len, in->data, in->len);
 }
 
 static void
@@ -132,6 +161,7 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/entry/digests", test_digests);
     g_test_add_func("/entry/update-bytes", test_update_bytes);
+    g_test_add_func("/entry/update-of-file", test_update_of_file);
     g_test_add_func("/entry/update-round-trip", test_update_round_trip);
     g_test_add_func("/entry/read", test_read);
     return g_test_run();

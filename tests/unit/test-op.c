@@ -1,5 +1,6 @@
 #include "config.h"
 
+#include "pmxcfs/core/entry.h"
 #include "pmxcfs/core/message.h"
 #include "pmxcfs/core/op.h"
 
@@ -36,6 +37,8 @@ assert_bytes(CfsOp *op, guint32 time, guint64 count, const char *expected)
     g_assert_cmpstr(back->to, ==, op->to);
     g_assert_cmpuint(back->offset, ==, op->offset);
     g_assert_cmpint(back->truncate, ==, op->truncate);
+    g_assert_cmpmem(back->checksum, sizeof(back->checksum), op->checksum,
+                    sizeof(op->checksum));
     cfs_op_free(op);
 }
 
@@ -74,6 +77,35 @@ test_captured(void)
                  "0000030001000000cbf2016b00000000"
                  "06000000000000000000000000000000"
                  "0a00000000000000000000006361702f622e74787400");
+}
+
+/* The lock of spec/replication.md 6.2. */
+static CfsOp *
+unlock_op(CfsOpKind kind)
+{
+    g_autoptr(CfsEntry) lock = cfs_entry_new(13, 12, 13, 2, 0x6b01f2cb,
+                                             CFS_TYPE_DIRECTORY, "L1", NULL);
+    CfsOp *op = cfs_op_new(kind, "priv/lock/L1");
+
+    cfs_entry_checksum(lock, op->checksum);
+    return op;
+}
+
+static void
+test_captured_unlocks(void)
+{
+    assert_bytes(unlock_op(CFS_OP_UNLOCK_REQUEST), 0x6b01f2cd, 2,
+                 "0000070001000000cdf2016b00000000"
+                 "02000000000000007024995a61011b31"
+                 "14839ea5e27d8bd1b13a1d497de611a4"
+                 "a28c0bb6e845667a707269762f6c6f63"
+                 "6b2f4c3100");
+    assert_bytes(unlock_op(CFS_OP_UNLOCK), 0x6b01f34a, 1,
+                 "00000800010000004af3016b00000000"
+                 "01000000000000007024995a61011b31"
+                 "14839ea5e27d8bd1b13a1d497de611a4"
+                 "a28c0bb6e845667a707269762f6c6f63"
+                 "6b2f4c3100");
 }
 
 /* Any cut, any surplus and a missing NUL is malformed. */
@@ -134,6 +166,7 @@ main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/op/captured", test_captured);
+    g_test_add_func("/op/captured-unlocks", test_captured_unlocks);
     g_test_add_func("/op/malformed", test_malformed);
     g_test_add_func("/op/headers", test_headers);
     return g_test_run();

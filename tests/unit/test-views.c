@@ -7,6 +7,7 @@
 #include <string.h>
 
 typedef struct {
+    CfsStatus *status;
     CfsViews *views;
     CfsTree *tree;
 } Fixture;
@@ -14,7 +15,9 @@ typedef struct {
 static void
 setup(Fixture *f, gconstpointer unused)
 {
+    f->status = cfs_status_new("n1");
     f->views = cfs_views_new("n1", 1795284823);
+    cfs_views_set_status(f->views, f->status);
     f->tree = cfs_tree_new(1);
 }
 
@@ -22,6 +25,7 @@ static void
 teardown(Fixture *f, gconstpointer unused)
 {
     cfs_views_free(f->views);
+    cfs_status_free(f->status);
     cfs_tree_free(f->tree);
 }
 
@@ -90,29 +94,23 @@ test_members(Fixture *f, gconstpointer unused)
 {
     g_autoptr(GPtrArray) nodes =
         g_ptr_array_new_with_free_func((GDestroyNotify)cfs_node_free);
-    g_autoptr(GArray) online = g_array_new(FALSE, FALSE, sizeof(CfsMember));
     CfsMember one = {1, 100};
-    CfsNode *n1 = g_new0(CfsNode, 1), *n3 = g_new0(CfsNode, 1);
+    g_autoptr(GBytes) ip = g_bytes_new_static("10.99.0.1", 10);
     g_autofree char *before = text_of(f, ".members");
     g_autofree char *after = NULL;
 
     g_assert_cmpstr(before, ==,
-                    "{\n\"nodename\": \"n1\",\n\"version\": 0\n}\n");
-    n1->nodeid = 1;
-    n1->name = g_strdup("n1");
-    n1->ip = g_strdup("10.99.0.1");
-    n3->nodeid = 3;
-    n3->name = g_strdup("n3");
-    g_ptr_array_add(nodes, n1);
-    g_ptr_array_add(nodes, n3);
-    g_array_append_val(online, one);
-    cfs_views_set_cluster(f->views, "tb", 1, nodes);
-    cfs_views_set_online(f->views, online);
+                    "{\n\"nodename\": \"n1\",\n\"version\": 1\n}\n");
+    g_assert_cmpint(cfs_status_set(f->status, "nodeip", ip, 1), ==, 0);
+    g_ptr_array_add(nodes, cfs_node_new(1, "n1"));
+    g_ptr_array_add(nodes, cfs_node_new(3, "n3"));
+    cfs_status_set_cluster(f->status, "tb", 1, nodes);
+    cfs_nodelist_set_online(cfs_status_nodelist(f->status), &one, 1);
     cfs_views_set_quorate(f->views, TRUE);
     after = text_of(f, ".members");
     g_assert_cmpstr(
         after, ==,
-        "{\n\"nodename\": \"n1\",\n\"version\": 2,\n\"cluster\": { \"name\": "
+        "{\n\"nodename\": \"n1\",\n\"version\": 4,\n\"cluster\": { \"name\": "
         "\"tb\", \"version\": 1, \"nodes\": 2, \"quorate\": 1 },\n"
         "\"nodelist\": {\n"
         "  \"n1\": { \"id\": 1, \"online\": 1, \"ip\": \"10.99.0.1\"},\n"
@@ -193,7 +191,7 @@ test_version(Fixture *f, gconstpointer unused)
     g_autofree char *text = text_of(f, ".version");
 
     g_assert_true(g_str_has_prefix(
-        text, "{\n\"starttime\": 1795284823,\n\"clinfo\": 0,\n\"vmlist\": 0,\n"
+        text, "{\n\"starttime\": 1795284823,\n\"clinfo\": 1,\n\"vmlist\": 0,\n"
               "\"corosync.conf\": 0,\n\"corosync.conf.new\": 0,\n"));
     g_assert_true(g_str_has_suffix(
         text, "\"mapping/usb.cfg\": 0,\n\"kvstore\": {\n\"n1\": {\n}\n}\n}\n"));
