@@ -526,11 +526,8 @@ write_view(CfsFuse *self,
 }
 
 static void
-submit_write(CfsFuse *self,
-             fuse_req_t req,
-             const char *path,
-             GBytes *data,
-             off_t offset)
+submit_write(
+    CfsFuse *self, fuse_req_t req, const char *path, GBytes *data, off_t offset)
 {
     g_autoptr(CfsOp) op = cfs_op_new_write(path, data, (guint32)offset);
     CfsFuseParked *parked = cfs_fuse_park(self, req, finish_write);

@@ -15,8 +15,8 @@
 
 #define REQUESTS_PER_TURN 64
 /* As much as a file can have: what a program writes at once is one change, and
- * written to the disk once. Only what is within a hundred bytes of this comes in
- * two pieces through corosync (group-cpg.c). */
+ * written to the disk once. Only what is within a hundred bytes of this comes
+ * in two pieces through corosync (group-cpg.c). */
 #define MAX_WRITE CFS_MAX_FILE_BYTES
 
 static void

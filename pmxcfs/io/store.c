@@ -106,9 +106,9 @@ struct CfsStore {
     GQueue answers;       /* of Flush, decided */
     guint64 committed;
     int problem;
-    int report_fd;          /* an eventfd that wakes the loop */
-    gboolean is_reporting;  /* ... and will */
-    guint report_watch;     /* the loop's */
+    int report_fd;         /* an eventfd that wakes the loop */
+    gboolean is_reporting; /* ... and will */
+    guint report_watch;    /* the loop's */
 };
 
 static void
@@ -1007,8 +1007,8 @@ cfs_store_start(CfsStore *self,
     if (self->report_fd < 0) {
         return pve_errno_error(error, "eventfd", "of the database's thread");
     }
-    self->report_watch = pve_fd_watch(
-        self->report_fd, G_IO_IN, CFS_PRIORITY_STORE, deliver_report, self);
+    self->report_watch = pve_fd_watch(self->report_fd, G_IO_IN,
+                                      CFS_PRIORITY_STORE, deliver_report, self);
     if (self->is_detached) {
         schedule_report(self);
     }

@@ -452,8 +452,8 @@ test_an_old_kernel_is_walked(Fixture *f, gconstpointer unused)
     g_assert_cmpuint(count(FUSE_NOTIFY_INVAL_ENTRY, 0, "b"), ==, 1);
     g_assert_cmpuint(count(FUSE_NOTIFY_INVAL_ENTRY, 0, "d"), ==, 1);
     g_assert_cmpuint(count(FUSE_NOTIFY_INVAL_ENTRY, 0, "missing"), ==, 1);
-    g_assert_cmpuint(
-        count(FUSE_NOTIFY_INVAL_ENTRY, directory->inode, "deep"), ==, 1);
+    g_assert_cmpuint(count(FUSE_NOTIFY_INVAL_ENTRY, directory->inode, "deep"),
+                     ==, 1);
     g_assert_cmpuint(count(FUSE_NOTIFY_INVAL_INODE, a->inode, NULL), ==, 1);
     g_assert_cmpuint(count(FUSE_NOTIFY_INVAL_INODE, deep->inode, NULL), ==, 1);
 

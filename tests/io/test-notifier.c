@@ -63,8 +63,8 @@ setup(Fixture *f, gconstpointer unused)
 {
     int ends[2];
 
-    g_assert_cmpint(
-        socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), ==, 0);
+    g_assert_cmpint(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends),
+                    ==, 0);
     f->fuse = ends[0];
     f->kernel = ends[1];
     start(f);
@@ -142,9 +142,8 @@ test_nothing_is_lost_on_the_way(Fixture *f, gconstpointer unused)
         send_text(f, i, i % 7, text);
     }
     while (f->done->len < n) {
-        while (got < n &&
-               recv(f->kernel, text, CFS_NOTIFIER_MAX_MESSAGE, MSG_DONTWAIT) >
-                   0) {
+        while (got < n && recv(f->kernel, text, CFS_NOTIFIER_MAX_MESSAGE,
+                               MSG_DONTWAIT) > 0) {
             got++;
         }
         g_main_context_iteration(NULL, FALSE);
