@@ -53,6 +53,7 @@ struct CfsCaches {
     CfsCachesSettled settled;
     gpointer data;
     CfsNotifier *notifier;
+    CfsMetrics *metrics;
 
     guint64 last_serial;
     GHashTable *pending; /* serial -> Pending, those not reported */
@@ -210,6 +211,7 @@ drop_name(CfsCaches *self, guint64 parent, const char *name)
 
     pending->inode = parent;
     pending->lane = out.parent;
+    cfs_metrics_add(self->metrics, CFS_METRIC_DROPPED_NAMES, 1);
     (void)g_byte_array_append(body, (const guint8 *)&out, sizeof(out));
     (void)g_byte_array_append(body, (const guint8 *)name, out.namelen + 1);
     send_message(self, pending, FUSE_NOTIFY_INVAL_ENTRY, body);
@@ -224,6 +226,7 @@ drop_content(CfsCaches *self, guint64 inode)
 
     pending->inode = inode;
     pending->lane = out.ino | LANE_INODE;
+    cfs_metrics_add(self->metrics, CFS_METRIC_DROPPED_CONTENTS, 1);
     (void)g_byte_array_append(body, (const guint8 *)&out, sizeof(out));
     send_message(self, pending, FUSE_NOTIFY_INVAL_INODE, body);
 }
@@ -239,6 +242,7 @@ drop_attributes(CfsCaches *self, guint64 inode)
         .header = {.len = sizeof(message), .error = FUSE_NOTIFY_INVAL_INODE},
         .out = {.ino = self->number(inode), .off = -1}};
 
+    cfs_metrics_add(self->metrics, CFS_METRIC_DROPPED_ATTRIBUTES, 1);
     if (self->notifier != NULL) {
         cfs_notifier_send_now(self->notifier, &message, sizeof(message));
     }
@@ -251,6 +255,7 @@ drop_all_names(CfsCaches *self)
 
     pending->is_all = TRUE;
     pending->lane = LANE_ALL;
+    cfs_metrics_add(self->metrics, CFS_METRIC_DROPPED_ALL, 1);
     send_message(self, pending, CFS_NOTIFIER_INC_EPOCH, g_byte_array_new());
 }
 
@@ -630,6 +635,21 @@ cfs_caches_new(CfsInodes *inodes,
     self->missing =
         g_hash_table_new_full(hash_missing, equal_missing, g_free, NULL);
     return self;
+}
+
+void
+cfs_caches_set_metrics(CfsCaches *self, CfsMetrics *metrics)
+{
+    self->metrics = metrics;
+}
+
+void
+cfs_caches_collect(CfsCaches *self)
+{
+    cfs_metrics_set(self->metrics, CFS_METRIC_DROPS_WAITING,
+                    g_hash_table_size(self->pending));
+    cfs_metrics_set(self->metrics, CFS_METRIC_CACHING,
+                    (guint64)is_running(self));
 }
 
 void

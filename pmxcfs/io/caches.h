@@ -23,6 +23,7 @@
 #ifndef CFS_CACHES_H
 #define CFS_CACHES_H
 
+#include "pmxcfs/core/metrics.h"
 #include "pmxcfs/io/inodes.h"
 
 #include <glib.h>
@@ -41,6 +42,9 @@ CfsCaches *cfs_caches_new(CfsInodes *inodes,
                           gpointer data);
 void cfs_caches_free(CfsCaches *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CfsCaches, cfs_caches_free)
+/* Counts what the kernel is told. */
+void cfs_caches_set_metrics(CfsCaches *self, CfsMetrics *metrics);
+void cfs_caches_collect(CfsCaches *self);
 /* As cfs_notifier_new(). */
 void cfs_caches_start(CfsCaches *self, int fuse, int mount);
 /* From here on nobody is told anything. */

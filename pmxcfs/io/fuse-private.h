@@ -27,6 +27,7 @@
 
 struct CfsFuse {
     CfsEffects *effects;
+    CfsMetrics *metrics;
     CfsReplica *replica;
     CfsInodes *inodes;
     CfsCaches *caches;
@@ -76,6 +77,8 @@ struct CfsFuseParked {
     guint interrupt_timer;
     guint impatience; /* of one that waits for a step */
     guint64 step;
+    CfsTimingKind timing;
+    gint64 since_us;    /* 0: its time is not of interest */
     GPtrArray *changes; /* of CfsChange: what it did; NULL: nothing yet */
     /* As far as the finish needs it. */
     struct fuse_file_info info;

@@ -28,6 +28,7 @@
 
 /* The log is brought into the database when it has grown by this much and
  * nobody waits; at the latest by that much. */
+#define LOG_FRAME_BYTES 24u /* before each page */
 #define LOG_IDLE_BYTES (4u << 20)
 #define LOG_MAX_BYTES (16u << 20)
 
@@ -82,6 +83,7 @@ struct CfsStore {
     /* In pages; the thread's. */
     guint log_size;
     guint log_checkpointed; /* up to here it is in the database */
+    guint log_grown;        /* since it was counted */
     gboolean has_bad_checkpoint;
 
     CfsStoreReport report;
@@ -91,6 +93,9 @@ struct CfsStore {
     GThread *thread;
 
     GMutex mutex; /* guards all below */
+    CfsTiming timing;
+    guint64 n_failed, n_rows, n_checkpoints;
+    guint64 log_bytes; /* written to it, since we began */
     GCond wake;
     GHashTable *pending; /* inode -> CfsEntry, or NULL: delete */
     guint64 submitted;   /* number of the newest in pending */
@@ -201,10 +206,12 @@ on_log_grown(gpointer data, sqlite3 *db, const char *name, int n_pages)
 {
     CfsStore *self = data;
 
-    self->log_size = (guint)n_pages;
-    if (self->log_size < self->log_checkpointed) {
-        self->log_checkpointed = 0; /* it began anew */
+    if ((guint)n_pages < self->log_size) {
+        self->log_size = 0; /* it began anew */
+        self->log_checkpointed = 0;
     }
+    self->log_grown += (guint)n_pages - self->log_size;
+    self->log_size = (guint)n_pages;
     return SQLITE_OK;
 }
 
@@ -833,6 +840,21 @@ settle_attempt(CfsStore *self, GHashTable *rows, guint64 number, int problem)
     self->problem = problem;
 }
 
+/* With the mutex held. */
+static void
+count_attempt(CfsStore *self, guint n_rows, gint64 began_us)
+{
+    if (self->problem != 0) {
+        self->n_failed++;
+    } else if (n_rows > 0) {
+        cfs_timing_add(&self->timing, g_get_monotonic_time() - began_us);
+        self->n_rows += n_rows;
+        self->log_bytes +=
+            (guint64)self->log_grown * (self->page_bytes + LOG_FRAME_BYTES);
+        self->log_grown = 0;
+    }
+}
+
 /* With the mutex held, which it gives up while it writes. */
 static void
 write_pending(CfsStore *self)
@@ -840,6 +862,7 @@ write_pending(CfsStore *self)
     g_autoptr(GHashTable) rows = g_steal_pointer(&self->pending);
     guint64 number = self->submitted;
     GQueue flushes = self->flushes;
+    gint64 began_us = g_get_monotonic_time();
     int problem = 0, flush_problem;
     gboolean has_lost;
     Flush *flush;
@@ -871,6 +894,7 @@ write_pending(CfsStore *self)
         return;
     }
     settle_attempt(self, rows, number, problem);
+    count_attempt(self, g_hash_table_size(rows), began_us);
     while ((flush = g_queue_pop_head(&flushes)) != NULL) {
         flush->verdict = flush_problem;
         g_queue_push_tail(&self->answers, flush);
@@ -922,6 +946,7 @@ tend_log(CfsStore *self)
         g_mutex_unlock(&self->mutex);
         checkpoint(self);
         g_mutex_lock(&self->mutex);
+        self->n_checkpoints++;
     }
 }
 
@@ -1064,6 +1089,24 @@ cfs_store_flush(CfsStore *self, CfsStoreFlushed done, gpointer data, guint64 id)
     }
     g_queue_push_tail(&self->flushes, flush);
     g_cond_signal(&self->wake);
+}
+
+void
+cfs_store_collect(CfsStore *self, CfsMetrics *metrics)
+{
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) lock =
+        g_mutex_locker_new(&self->mutex);
+    guint64 n = 0;
+
+    for (guint i = 0; i < CFS_TIMING_BUCKETS; i++) {
+        n += self->timing.counts[i];
+    }
+    cfs_metrics_set_timing(metrics, CFS_TIMING_COMMIT, &self->timing);
+    cfs_metrics_set(metrics, CFS_METRIC_COMMITS, n);
+    cfs_metrics_set(metrics, CFS_METRIC_COMMITS_FAILED, self->n_failed);
+    cfs_metrics_set(metrics, CFS_METRIC_ROWS_WRITTEN, self->n_rows);
+    cfs_metrics_set(metrics, CFS_METRIC_CHECKPOINTS, self->n_checkpoints);
+    cfs_metrics_set(metrics, CFS_METRIC_LOG_BYTES_WRITTEN, self->log_bytes);
 }
 
 /* FALSE: the thread is asleep in the kernel, on a disk that hangs. */

@@ -489,6 +489,52 @@ def virtual_files_are_whole():
 
 
 @test
+def metrics():
+    """For those who know the name; listings are as peers' tools know them."""
+    assert ".metrics" not in os.listdir(PVE)
+    st = (PVE / ".metrics").stat()
+    assert (oct(st.st_mode), st.st_gid) == ("0o100440",
+                                            grp.getgrnam("www-data").gr_gid)
+    expect("metrics", "EIO", write, ".metrics", b"x", os.O_WRONLY)
+    fresh("measured")
+
+    def read():
+        lines = (PVE / ".metrics").read_text().splitlines()
+        return {name: float(value) for name, _, value in
+                (line.rpartition(" ") for line in lines if line[0] != "#")}
+
+    before = read()
+    for i in range(10):
+        write("measured/f", b"%d" % i)
+    expect("no such directory", "ENOENT", write, "nowhere/f", b"x")
+    fd = os.open(PVE / "measured/f", os.O_WRONLY)
+    os.fsync(fd)
+    os.close(fd)
+    grown = {name: value - before[name] for name, value in read().items()}
+    for name, at_least in (
+            ('pmxcfs_fuse_requests_total{kind="write"}', 10),
+            ('pmxcfs_change_seconds_count{operation="write"}', 10),
+            ('pmxcfs_change_seconds_count{operation="truncate"}', 9),
+            ('pmxcfs_change_seconds_count{operation="create"}', 1),
+            ("pmxcfs_fsync_seconds_count", 1),
+            ("pmxcfs_changes_applied_total", 20),
+            ("pmxcfs_commits_total", 20),
+            ("pmxcfs_commit_seconds_count", 20),
+            ("pmxcfs_rows_written_total", 40),
+            ("pmxcfs_log_bytes_written_total", 20 * 1024),
+            ("pmxcfs_tree_version", 20),
+            ("pmxcfs_commit_seconds_sum", 1e-6)):
+        assert at_least <= grown[name] < 50 * at_least + 1, \
+            (name, grown[name])
+    after = read()
+    assert after["pmxcfs_quorate"] == 1 and after["pmxcfs_durable"] == 1
+    assert after['pmxcfs_sync_state{state="synced"}'] == 1
+    assert after["pmxcfs_requests_waiting"] <= 1  # our own
+    assert after["process_resident_memory_bytes"] > 1 << 20
+    assert after["process_disk_written_bytes_total"] >= 0
+
+
+@test
 def editors():
     d = fresh("edit")
     shell(f"""cd {d}
