@@ -11,6 +11,8 @@
 
 #define PVE_STATE_DIR "/var/lib/pve-cluster"
 #define PVE_DATABASE PVE_STATE_DIR "/config.db"
+/* What a merge overruled. */
+#define PVE_RECOVERY_DIR PVE_STATE_DIR "/recovery"
 #define PVE_LOCK_FILE PVE_STATE_DIR "/.pmxcfs.lockfile"
 #define PVE_RUN_DIR "/run/pve-cluster"
 #define PVE_RESTART_FLAG PVE_RUN_DIR "/cfs-restart-flag"

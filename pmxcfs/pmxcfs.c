@@ -58,6 +58,7 @@ typedef struct {
 
     CfsMetrics *metrics;
     CfsStore *store;
+    CfsSalvage *salvage;
     CfsReplica *replica;
     CfsEffects *effects;
     CfsStatus *status;
@@ -336,6 +337,12 @@ on_tree_reloaded(gpointer data)
 }
 
 static void
+on_overruled(gpointer data, const char *text)
+{
+    log_to_cluster(data, LOG_WARNING, text);
+}
+
+static void
 choose_mode(Daemon *self)
 {
     CfsTree *tree = cfs_replica_tree(self->replica);
@@ -422,6 +429,8 @@ open_database(Daemon *self, GError **error)
     self->effects = cfs_effects_new(self->replica);
     cfs_effects_set_metrics(self->effects, self->metrics);
     cfs_effects_set_store(self->effects, self->store);
+    self->salvage = cfs_salvage_new(PVE_RECOVERY_DIR, on_overruled, self);
+    cfs_effects_set_salvage(self->effects, self->salvage);
     cfs_store_set_snapshot(self->store, on_snapshot, self);
     return cfs_store_start(self->store, cfs_effects_stored, self->effects,
                            error);
@@ -642,6 +651,7 @@ stop(Daemon *self)
     g_clear_pointer(&self->lock_timers, cfs_lock_timers_free);
     g_clear_pointer(&self->fuse, cfs_fuse_free);
     g_clear_pointer(&self->effects, cfs_effects_free);
+    g_clear_pointer(&self->salvage, cfs_salvage_free);
     g_clear_pointer(&self->replica, cfs_replica_free);
     g_clear_pointer(&self->metrics, cfs_metrics_free);
     g_clear_pointer(&self->status, cfs_status_free);

@@ -100,6 +100,10 @@ REQUEST = b"ostemplate: local:vztmpl/t.tar.gz\nrootfs: local:4\nstate: started\n
 put("guestconf", "whole", GUEST)
 put("guestconf", "request", REQUEST)
 put("guestconf", "odd", b"half a li\n[no section\nx: y\ncpus: -1\n")
+put("guestconf", "pending", b"env: A=1\nmp0: local:105/a.raw,mp=/a\n"
+    b"unused0: local:105/b.raw\nlxc.limit.x: 1\nlxc.rootfs.path: /\n"
+    b"[pve:pending]\ndelete: !mp0,env;unused0\nenv: B=2\nmp1: local:4,mp=/b\n"
+    b"description: x\n[pending]\ndelete: a\n  snapstate: delete\n")
 put("lxcconf", "whole", GUEST)
 put("lxcconf", "entrypoint", b"rootfs: local:1/a.raw\nentrypoint: /bin/sh -c 'a b'\n"
     b"env: A=1\nconsole: 1\ntty: 2\ncores: 2\ncpulimit: 1.5\ncpuunits: 50\n")
@@ -107,6 +111,9 @@ for line in GUEST.splitlines():
     if b": " in line:
         put("guestvalue", line.split(b":")[0].decode(), line)
 put("guestvalue", "number", b"cpulimit: 1e2")
+put("guestvalue", "sign", b"memory: +0512")
+put("guestvalue", "env", b"env: A=b c")
+put("guestvalue", "idmap", b"mp0: local:8,mp=/a,idmap=u:0:1:1;g:0:1:1,mountoptions=ro")
 put("guestvalue", "nameserver", b"nameserver: 1.1.1.1 fe80::1%eth0")
 put("holdrec", "record", b"""boot-id: 2f0c6a3e-9f5b-4c43-8a39-0a8a9a3f7f10
 ran: 1
@@ -191,3 +198,23 @@ for name, number, data in (
         ("properties", 13, b"\0\0\0\0\2lock\0tags\0"), ("unknown", 9, b"")):
     put("ipc", name, bytes((0, number)) + data)
     put("ipc", name + "-read-only", bytes((1, number)) + data)
+
+# actions of a group, see fuzz-replica.c
+RAW, TYPED, ROUND, STATE, UPDATE, ASK, SUM, THEIRS, OWN, ITSELF, MEMBERS, TIME, \
+    QUORUM, ANEW, WORK, ALL = range(16)
+JOIN = bytes((MEMBERS, 7, ROUND, 0, 9, ITSELF))
+put("replica", "follower", bytes((0,)) + JOIN + bytes((
+    STATE, 1, 0, STATE, 1, 2, THEIRS, 0, 9, 5, 1, ALL, 1, 0, OWN, 5, 2, ITSELF)))
+put("replica", "leader", bytes((129,)) + bytes((MEMBERS, 6, ITSELF, ITSELF,
+    STATE, 0, 2, WORK, WORK, ITSELF, ITSELF, ITSELF, ITSELF, ITSELF, TIME, 6,
+    ITSELF, WORK, ITSELF)))
+put("replica", "phantom", bytes((1,)) + JOIN + bytes((
+    STATE, 2, 0, STATE, 1, 2, ALL, 2, 0, TIME, 1, TIME, 1, ITSELF)))
+put("replica", "verify", bytes((1,)) + JOIN + bytes((
+    STATE, 1, 0, STATE, 1, 2, TYPED, 4, 0, 0, 0, ASK, 1, 0, SUM, 0, 1, 0, ANEW))
+    + JOIN + bytes((STATE, 1, 0, STATE, 1, 2, ASK, 1, 0, SUM, 1, 1, 0)))
+put("replica", "alone", bytes((0, MEMBERS, 2, OWN, 5, 1, ITSELF, QUORUM, 1,
+    OWN, 5, 2, QUORUM, 0, MEMBERS, 3, OWN, 4, 0, TIME, 20)))
+put("replica", "bad", bytes((0,)) + JOIN + bytes((UPDATE, 1, 1, 0, STATE, 1, 0,
+    TYPED, 2, 3, 65, 66, 67, 2, 0, UPDATE, 2, 1, 0, TYPED, 4, 0, 2, 0,
+    TYPED, 4, 0, 0, 0, THEIRS, 0, 1, 5, 1, RAW, 0, 3, 1, 2, 3)))
