@@ -141,6 +141,7 @@ class Run:
                 self._kill_clients()
                 history = self._history()
             finally:
+                self.problems += self.world.deaths
                 self._kill_clients()
                 self.world.thaw()
                 self._keep_logs()
@@ -187,7 +188,7 @@ class Run:
         """Its database on a disk of its own, that can be full."""
         node.stop("pmxcfs")
         node.run("sh", "-ec", "truncate -s 48M /root/disk;"
-                 "mkfs.ext4 -q -O ^has_journal /root/disk;"
+                 "mkfs.ext4 -q -b 4096 -O ^has_journal /root/disk;"
                  f"cp -a {STATE_DIRECTORY} /root/old;"
                  f"mount -o loop /root/disk {STATE_DIRECTORY};"
                  f"cp -a /root/old/. {STATE_DIRECTORY}/")
@@ -302,6 +303,7 @@ class Run:
         return time.monotonic() - began
 
     def _recover(self):
+        self.world.look_for_deaths()
         took = self._wait_whole()
         self.say(f"{self._seconds():8.2f} s  whole again, {took:.1f} s after "
                  "the last fault")
@@ -327,6 +329,7 @@ class Run:
                 history.ops += nemesis_history.read_client(name, lines)
         if not self.problems:
             self._collect(history)
+        self.world.look_for_deaths()
         return history
 
     def _collect(self, history):
