@@ -55,7 +55,8 @@ out = {}
 for name in os.listdir("reg"):
     out["reg/" + name] = open("reg/" + name).read().strip() or "(empty)"
 for name in os.listdir("tok"):
-    out["tok/" + name] = ",".join(sorted(os.listdir("tok/" + name))) or "(none)"
+    names = sorted(os.listdir("tok/" + name))
+    out["tok/" + name] = ",".join(names) or "(none)"
 for name in os.listdir("ex"):
     out["ex/" + name] = "present"
 for name in os.listdir("log"):
@@ -400,5 +401,5 @@ def statistics(history):
         slow = max((op.end - op.begin for op in history.ops
                     if op.kind == kind and op.end != NEVER), default=0)
         lines.append(f"    {kind:<8} {counts[0]:>7} ok {counts[1]:>6} unknown "
-                     f"{counts[2]:>6} not done, the longest {slow / 1e6:.2f} s")
+                     f"{counts[2]:>6} not done, longest {slow / 1e6:.2f} s")
     return lines
