@@ -78,6 +78,9 @@ struct CfsReplica {
     Verify verify;
     gboolean is_continuing; /* a CONTINUE is under way */
 
+    gint64 phantom_ms;    /* when we saw one first; 0: there is none */
+    guint64 phantom;      /* its inode */
+    gint64 repaired_ms;   /* when we sent a repair; 0: not yet */
     gint64 round_ms;      /* when START_SYNC or UPDATE began */
     gint64 told_ms;       /* when we said last that it takes long */
     gboolean is_doubtful; /* the others ended the round, we did not */
@@ -133,6 +136,7 @@ void cfs_replica_on_normal(CfsReplica *self,
                            PveReader *reader);
 void cfs_replica_on_request(CfsReplica *self);
 void cfs_replica_submit_held(CfsReplica *self);
+void cfs_replica_repair_phantoms(CfsReplica *self);
 void cfs_replica_on_tick(CfsReplica *self);
 void cfs_replica_on_quorum(CfsReplica *self);
 
@@ -159,6 +163,11 @@ void cfs_replica_on_update(CfsReplica *self,
 void cfs_replica_on_update_complete(CfsReplica *self,
                                     const CfsHeader *header,
                                     PveReader *reader);
+
+/* --- replica-overruled.c */
+
+/* Before our tree is replaced; @gone: inodes that the leader lacks. */
+void cfs_replica_keep_overruled(CfsReplica *self, const GArray *gone);
 
 /* --- replica-verify.c */
 

@@ -163,10 +163,12 @@ build_leaders_tree(CfsReplica *self, GArray *gone, GError **error)
 static void
 replace_tree(CfsReplica *self, CfsTree *tree, GArray *gone)
 {
-    CfsEffect *effect = cfs_replica_emit(self, CFS_EFFECT_STORE);
+    CfsEffect *effect;
     GHashTableIter iter;
     gpointer value;
 
+    cfs_replica_keep_overruled(self, gone);
+    effect = cfs_replica_emit(self, CFS_EFFECT_STORE);
     effect->store.deletes = g_array_ref(gone);
     effect->store.puts =
         g_ptr_array_new_with_free_func((GDestroyNotify)cfs_entry_unref);

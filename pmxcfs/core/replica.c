@@ -53,6 +53,8 @@ cfs_effect_free(CfsEffect *self)
     g_clear_pointer(&self->reply.entry, cfs_entry_unref);
     g_clear_pointer(&self->changed.changes, g_ptr_array_unref);
     g_free(self->log.text);
+    g_clear_pointer(&self->overruled.whole, g_ptr_array_unref);
+    g_clear_pointer(&self->overruled.entries, g_ptr_array_unref);
     g_free(self);
 }
 
@@ -546,6 +548,7 @@ cfs_replica_step(CfsReplica *self, const CfsEvent *event, GQueue *effects)
     self->effects = effects;
     handlers[event->kind](self);
     cfs_replica_submit_held(self);
+    cfs_replica_repair_phantoms(self);
     ask_to_continue(self);
     self->event = NULL;
     self->effects = NULL;

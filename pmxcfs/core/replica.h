@@ -75,7 +75,18 @@ typedef enum {
      * turn. One at a time. */
     CFS_EFFECT_CONTINUE,
     CFS_EFFECT_CLUSTER_LOG, /* this node has to say something to all */
+    /* Another copy takes the place of ours, with the next STORE: keep these. */
+    CFS_EFFECT_OVERRULED,
 } CfsEffectKind;
+
+/* An entry of ours that another copy has no place for. */
+typedef struct {
+    char *path;      /* owned; where it was */
+    CfsEntry *entry; /* owned */
+} CfsOverruled;
+
+void cfs_overruled_free(CfsOverruled *self);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(CfsOverruled, cfs_overruled_free)
 
 typedef struct {
     CfsEffectKind kind;
@@ -100,6 +111,11 @@ typedef struct {
         int priority; /* as in syslog(3) */
         char *text;   /* owned */
     } log;            /* CLUSTER_LOG */
+    struct {
+        GPtrArray *whole;   /* of CfsEntry: our copy as it was */
+        GPtrArray *entries; /* of CfsOverruled; may be empty */
+        CfsMember leader;   /* whose copy it is now */
+    } overruled;            /* OVERRULED */
 } CfsEffect;
 
 void cfs_effect_free(CfsEffect *self);

@@ -13,6 +13,8 @@
 /* Changes that nobody here waits for, those of other nodes, are written
  * together. */
 #define LAZY_COMMIT_MS 20
+/* No step may keep requests waiting for longer. */
+#define LONG_STEP_MS 20
 /* What was sent is still on its way: work that sends more waits. */
 #define BACKLOG_MS 1
 
@@ -29,6 +31,7 @@ struct CfsEffects {
     CfsReplica *replica;
     CfsStore *store;
     CfsGroup *group;
+    CfsSalvage *salvage;
     CfsEffectsClient client;
     CfsEffectsWatcher watcher;
     guint tick;
@@ -171,6 +174,15 @@ run_cluster_log(CfsEffects *self, CfsEffect *effect)
     }
 }
 
+static void
+run_overruled(CfsEffects *self, CfsEffect *effect)
+{
+    if (self->salvage != NULL) {
+        cfs_salvage_keep(self->salvage, effect->overruled.whole,
+                         effect->overruled.entries, effect->overruled.leader);
+    }
+}
+
 typedef void (*RunEffect)(CfsEffects *self, CfsEffect *effect);
 
 static const RunEffect run_effect[] = {
@@ -182,6 +194,7 @@ static const RunEffect run_effect[] = {
     [CFS_EFFECT_LEAVE] = run_leave,
     [CFS_EFFECT_CONTINUE] = run_continue,
     [CFS_EFFECT_CLUSTER_LOG] = run_cluster_log,
+    [CFS_EFFECT_OVERRULED] = run_overruled,
 };
 
 /* A client may answer an effect with a new request: its effects go to the end
@@ -203,6 +216,17 @@ run_queue(CfsEffects *self)
 }
 
 static void
+note_duration(const CfsEvent *event)
+{
+    gint64 took_ms = cfs_effects_clock_ms() - event->clock_ms;
+
+    if (took_ms > LONG_STEP_MS) {
+        g_debug("an event of kind %d took %d ms", (int)event->kind,
+                (int)took_ms);
+    }
+}
+
+static void
 dispatch(CfsEffects *self, CfsEvent *event)
 {
     event->time_s = (guint32)time(NULL);
@@ -211,6 +235,7 @@ dispatch(CfsEffects *self, CfsEvent *event)
     cfs_replica_step(self->replica, event, &self->queue);
     run_queue(self);
     cfs_effects_end(self);
+    note_duration(event);
 }
 
 static gboolean
@@ -480,6 +505,12 @@ void
 cfs_effects_set_group(CfsEffects *self, CfsGroup *group)
 {
     self->group = group;
+}
+
+void
+cfs_effects_set_salvage(CfsEffects *self, CfsSalvage *salvage)
+{
+    self->salvage = salvage;
 }
 
 void

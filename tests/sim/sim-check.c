@@ -8,6 +8,9 @@
 #include <errno.h>
 #include <string.h>
 
+/* .version is read at every so many steps, and after each reload. */
+#define VERSION_EVERY 16u
+
 /* A request that has no answer yet. */
 typedef struct {
     guint64 id;
@@ -29,8 +32,10 @@ typedef struct {
     gboolean is_get;     /* the step has a place */
     gboolean is_edited;
     gboolean is_reloading;
+    gboolean is_reloaded;
     CfsMode mode;    /* before the step */
     GArray *numbers; /* of .version */
+    guint steps;
 } Node;
 
 /* What one has that holds a lock directory. */
@@ -47,7 +52,9 @@ struct SimCheck {
     GHashTable *touched; /* inode of a lock -> clock of its last renewal */
     GHashTable *holders; /* path of a lock -> Holder */
     GHashTable *removed; /* path of a lock -> deletes without an outcome */
+    GHashTable *deleted; /* inodes of locks that somebody deleted */
     gboolean is_kept;
+    gboolean has_bad_peer;
     char *violation;
 };
 
@@ -84,6 +91,7 @@ sim_check_new(void)
     self->lines = sim_lines_new();
     self->places = numbers_new();
     self->touched = numbers_new();
+    self->deleted = numbers_new();
     self->removed =
         g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     self->holders =
@@ -102,8 +110,24 @@ sim_check_free(SimCheck *self)
     g_hash_table_unref(self->touched);
     g_hash_table_unref(self->holders);
     g_hash_table_unref(self->removed);
+    g_hash_table_unref(self->deleted);
     g_free(self->violation);
     g_free(self);
+}
+
+void
+sim_check_bad_peer(SimCheck *self)
+{
+    self->has_bad_peer = TRUE;
+}
+
+/* The only sign of some needless ways out. */
+void
+sim_check_trace(SimCheck *self, guint node, const char *text)
+{
+    if (!self->has_bad_peer && g_str_has_prefix(text, "state transfer ref")) {
+        sim_check_fail(self, "transfer", "node %u: %s", node, text);
+    }
 }
 
 void
@@ -323,7 +347,9 @@ check_lock_gone(SimCheck *self,
     guint64 key;
 
     if (change->after != NULL || holder == NULL || holder->is_released ||
-        holder->inode != change->before->inode) {
+        holder->inode != change->before->inode ||
+        may_be_removed(self, change->path) ||
+        g_hash_table_contains(self->deleted, &change->before->inode)) {
         return;
     }
     key = sim_mix(change->before->inode) ^ change->before->version;
@@ -436,6 +462,17 @@ on_store(SimCheck *self, guint number, const CfsEffect *effect)
         root != NULL ? root->version : node->line->version, node->line);
 }
 
+/* An old holder's delete may hit the next one's lock. */
+static void
+note_deletion(SimCheck *self, const Request *request, const CfsEffect *effect)
+{
+    const CfsChange *change = effect->changed.changes->pdata[0];
+
+    if (request->kind == CFS_OP_DELETE && is_lock(request->path)) {
+        numbers_set(self->deleted, change->before->inode, 1);
+    }
+}
+
 static void
 on_changed(SimCheck *self, guint number, const CfsEffect *effect, gint64 now)
 {
@@ -452,6 +489,7 @@ on_changed(SimCheck *self, guint number, const CfsEffect *effect, gint64 now)
             return;
         }
         request->is_applied = TRUE;
+        note_deletion(self, request, effect);
     }
     for (guint i = 0; i < effect->changed.changes->len; i++) {
         const CfsChange *change = effect->changed.changes->pdata[i];
@@ -488,6 +526,10 @@ on_reply(SimCheck *self, guint number, const CfsEffect *effect, gint64 now)
         !needs_no_change(request)) {
         sim_check_fail(self, "answers",
                        "node %u says done, and nothing was applied", number);
+    }
+    if (request->is_applied && !effect->reply.stored) {
+        sim_check_fail(self, "answers",
+                       "node %u does not wait for its database", number);
     }
     if (effect->reply.verdict == 0 && entry == NULL &&
         (request->kind == CFS_OP_CREATE || request->kind == CFS_OP_MKDIR)) {
@@ -530,6 +572,7 @@ sim_check_effect(SimCheck *self,
         on_store(self, number, effect);
         break;
     case CFS_EFFECT_RELOADED:
+        self->nodes[number].is_reloaded = TRUE;
         if (self->nodes[number].is_reloading) {
             sim_check_fail(self, "lineage",
                            "node %u took over a tree that no node had", number);
@@ -541,6 +584,12 @@ sim_check_effect(SimCheck *self,
     case CFS_EFFECT_REPLY:
         on_reply(self, number, effect, clock_ms);
         break;
+    case CFS_EFFECT_CLUSTER_LOG:
+        if (g_str_has_prefix(effect->log.text, "verification:")) {
+            sim_check_fail(self, "digest", "node %u: %s", number,
+                           effect->log.text);
+        }
+        break;
     case CFS_EFFECT_SEND:
         on_send(self, number, effect);
         break;
@@ -551,12 +600,42 @@ sim_check_effect(SimCheck *self,
 
 /* --- after the step ------------------------------------------------------- */
 
+/* All numbers in it; their order never changes. */
+static void
+check_version(SimCheck *self, guint number)
+{
+    Node *node = &self->nodes[number];
+    CfsViews *views = cfs_replica_views(node->replica);
+    g_autofree char *text =
+        cfs_views_text(views, (guint)cfs_views_find(".version"),
+                       cfs_replica_tree(node->replica));
+    guint position = 0;
+
+    for (const char *p = strchr(text, ':'); p != NULL; p = strchr(p + 1, ':')) {
+        guint64 value = g_ascii_strtoull(p + 1, NULL, 10);
+
+        if (position >= node->numbers->len) {
+            g_array_append_val(node->numbers, value);
+        } else if (value < g_array_index(node->numbers, guint64, position)) {
+            sim_check_fail(self, "version", ".version went back on node %u",
+                           number);
+        } else {
+            g_array_index(node->numbers, guint64, position) = value;
+        }
+        position++;
+    }
+}
+
 void
 sim_check_after(SimCheck *self, guint number)
 {
     Node *node = &self->nodes[number];
     const guint64 *hash;
 
+    if (++node->steps % VERSION_EVERY == 0 || node->is_reloaded) {
+        node->is_reloaded = FALSE;
+        check_version(self, number);
+    }
     if (!node->is_get || cfs_replica_mode(node->replica) != CFS_MODE_SYNCED) {
         return;
     }
@@ -585,32 +664,6 @@ check_tree(SimCheck *self, guint number)
     if (sum != node->hash) {
         sim_check_fail(self, "digest",
                        "node %u has another tree than it stored", number);
-    }
-}
-
-/* All numbers in it; their order never changes. */
-static void
-check_version(SimCheck *self, guint number)
-{
-    Node *node = &self->nodes[number];
-    CfsViews *views = cfs_replica_views(node->replica);
-    g_autofree char *text =
-        cfs_views_text(views, (guint)cfs_views_find(".version"),
-                       cfs_replica_tree(node->replica));
-    guint position = 0;
-
-    for (const char *p = strchr(text, ':'); p != NULL; p = strchr(p + 1, ':')) {
-        guint64 value = g_ascii_strtoull(p + 1, NULL, 10);
-
-        if (position >= node->numbers->len) {
-            g_array_append_val(node->numbers, value);
-        } else if (value < g_array_index(node->numbers, guint64, position)) {
-            sim_check_fail(self, "version", ".version went back on node %u",
-                           number);
-        } else {
-            g_array_index(node->numbers, guint64, position) = value;
-        }
-        position++;
     }
 }
 

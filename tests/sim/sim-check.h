@@ -11,6 +11,7 @@
  *   guests    no CTID twice
  *   locks     a lock directory goes when its holder says so, or 120 s after
  *             its last renewal; nobody gets it while another holds it
+ *   transfer  no state transfer fails while all peers are sound
  *   stuck     when the network is whole all are synced, with one tree
  *   disk      ... which is what their databases hold
  *
@@ -32,6 +33,9 @@ SimCheck *sim_check_new(void);
 void sim_check_free(SimCheck *self);
 /* From now on a violation is kept instead of ending the test. */
 void sim_check_keep(SimCheck *self);
+/* Somebody sent what no sound member sends: leaving is no fault from now on. */
+void sim_check_bad_peer(SimCheck *self);
+void sim_check_trace(SimCheck *self, guint node, const char *text);
 /* NULL: there is none. "name: what". */
 const char *sim_check_violation(SimCheck *self);
 void sim_check_fail(SimCheck *self, const char *name, const char *format, ...)

@@ -146,12 +146,14 @@ sim_flush_store(SimCluster *self, guint node)
 void
 sim_lose_update(SimCluster *self, guint node)
 {
+    sim_check_bad_peer(self->check);
     self->nodes[node].loses_update = self->nodes[node].replica != NULL;
 }
 
 void
 sim_inject(SimCluster *self, guint node, GBytes *bytes)
 {
+    sim_check_bad_peer(self->check);
     sim_group_send(self->group, node, bytes);
 }
 

@@ -196,7 +196,10 @@ sim_node_note(SimNode *self, const char *text)
 static void
 on_trace(gpointer data, GLogLevelFlags level, const char *text)
 {
-    sim_node_note(data, text);
+    SimNode *self = data;
+
+    sim_node_note(self, text);
+    sim_check_trace(self->cluster->check, self->number, text);
 }
 
 /* --- the process ---------------------------------------------------------- */

@@ -69,6 +69,10 @@ sim_workload_n_nodes(const SimWorkload *self)
 
 /* --- operations ----------------------------------------------------------- */
 
+#define N_NAMES 20u
+#define FIRST_GUESTS 7u /* of the folders */
+#define LAST_GUESTS 9u
+
 static const char *const folders[] = {
     "",
     "a/",
@@ -101,18 +105,45 @@ static const char *const directories[] = {
 static const char *
 any_path(SimWorkload *self)
 {
-    static const char *const names[] = {"x",        "y",        "z",
-                                        "100.conf", "101.conf", "new.conf"};
     guint folder = sim_dice(&self->dice, G_N_ELEMENTS(folders));
-    guint name = sim_dice(&self->dice, G_N_ELEMENTS(names));
     g_autofree char *path = NULL;
 
     if (self->has_guests && sim_dice_once_in(&self->dice, 2)) {
-        folder = sim_dice_range(&self->dice, 7, 9);
-        name = sim_dice_range(&self->dice, 3, 4);
+        folder = sim_dice_range(&self->dice, FIRST_GUESTS, LAST_GUESTS);
     }
-    path = g_strconcat(folders[folder], names[name], NULL);
+    if (folder >= FIRST_GUESTS && folder <= LAST_GUESTS) {
+        path = g_strdup_printf("%s%u.conf", folders[folder],
+                               100 + sim_dice(&self->dice, 4));
+    } else {
+        path = g_strdup_printf("%sf%u", folders[folder],
+                               sim_dice(&self->dice, N_NAMES));
+    }
     return g_intern_string(path);
+}
+
+/* Something that is there, so that most operations work. */
+static const char *
+known_path(SimWorkload *self, SimCluster *cluster, guint node)
+{
+    g_autoptr(GPtrArray) entries = NULL;
+    g_autofree char *path = NULL;
+    CfsTree *tree;
+
+    if (!sim_is_up(cluster, node)) {
+        return any_path(self);
+    }
+    tree = cfs_replica_tree(sim_replica(cluster, node));
+    entries = cfs_tree_entries(tree);
+    for (guint i = 0; i < 8; i++) {
+        const CfsEntry *entry =
+            g_ptr_array_index(entries, sim_dice(&self->dice, entries->len));
+
+        if (!cfs_entry_is_directory(entry)) {
+            path = cfs_tree_path(tree, entry->inode);
+            return g_intern_string(path);
+        }
+    }
+    return any_path(self);
 }
 
 static void
@@ -154,12 +185,14 @@ make_op(SimWorkload *self, SimCluster *cluster, SimDecision *d)
 {
     SimDice *dice = &self->dice;
 
-    d->path = any_path(self);
+    d->path = sim_dice_once_in(dice, 3) ? any_path(self)
+                                        : known_path(self, cluster, d->node);
     switch (sim_dice(dice, self->has_locks ? 16 : 13)) {
     case 0:
     case 1:
     case 2:
         d->op = CFS_OP_CREATE;
+        d->path = any_path(self);
         break;
     case 3:
     case 4:

@@ -38,6 +38,8 @@ typedef struct {
     guint64 seed;
     guint64 operations;
     guint64 worked;
+    guint64 unquorate;
+    guint64 unknown;
     guint64 decisions;
     gboolean has_failed;
     char violation[512];
@@ -73,6 +75,8 @@ run_seed(guint64 with_seed,
     sim_end_faults(c);
     progress->operations += done;
     progress->worked += sim_n_replies(c, 0);
+    progress->unquorate += sim_n_replies(c, EACCES);
+    progress->unknown += sim_n_replies(c, EBUSY);
     if (trace != NULL) {
         *trace = sim_trace_digest(c);
     }
@@ -219,9 +223,11 @@ run_seeds(guint64 first, guint64 last, SimFaults faults, guint operations)
     g_print("# seeds %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT
             ": %" G_GUINT64_FORMAT " operations, %" G_GUINT64_FORMAT
             " of them worked, %" G_GUINT64_FORMAT
+            " without quorum, %" G_GUINT64_FORMAT " unknown, %" G_GUINT64_FORMAT
             " decisions in %.1f s: %.0f operations/s\n",
             first, MIN(progress->seed, last), progress->operations,
-            progress->worked, progress->decisions, seconds,
+            progress->worked, progress->unquorate, progress->unknown,
+            progress->decisions, seconds,
             (double)progress->operations / MAX(seconds, 0.001));
     if (progress->has_failed) {
         explain(progress->seed, faults, operations, progress->violation);
