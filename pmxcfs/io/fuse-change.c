@@ -545,14 +545,20 @@ write_view(CfsFuse *self,
     }
 }
 
+/* @end: where the kernel thinks an append goes. */
 static void
-submit_write(
-    CfsFuse *self, fuse_req_t req, const char *path, GBytes *data, off_t offset)
+submit_write(CfsFuse *self,
+             fuse_req_t req,
+             const struct fuse_file_info *info,
+             const CfsOp *op,
+             off_t end)
 {
-    g_autoptr(CfsOp) op = cfs_op_new_write(path, data, (guint32)offset);
     CfsFuseParked *parked = cfs_fuse_park(self, req, finish_write);
 
-    parked->size = g_bytes_get_size(data);
+    parked->size = g_bytes_get_size(op->data);
+    parked->info.flags = info->flags;
+    parked->is_append = op->is_append;
+    parked->end = end;
     cfs_fuse_submit(self, parked, op);
 }
 
@@ -570,6 +576,7 @@ cfs_fuse_op_write(fuse_req_t req,
     const off_t kernel_offset = offset;
     g_autoptr(GBytes) data = NULL;
     g_autofree char *path = NULL;
+    g_autoptr(CfsOp) op = NULL;
     int verdict;
 
     if (handle == NULL) {
@@ -594,17 +601,9 @@ cfs_fuse_op_write(fuse_req_t req,
         return;
     }
     data = g_bytes_new(bytes, size);
-<<<<<<< HEAD
     op = is_append ? cfs_op_new_append(path, data)
                    : cfs_op_new_write(path, data, (guint32)offset);
-    parked = cfs_fuse_park(self, req, finish_write);
-    parked->size = size;
-    parked->info.flags = info->flags;
-    parked->is_append = is_append;
-    parked->end = kernel_offset;
-    cfs_fuse_submit(self, parked, op);
-=======
-    submit_write(self, req, path, data, offset);
+    submit_write(self, req, info, op, kernel_offset);
 }
 
 /* Of a file: (owned) at most @size of its bytes. */
@@ -637,6 +636,7 @@ cfs_fuse_op_copy_file_range(fuse_req_t req,
     const CfsFuseHandle *out = cfs_fuse_handle(info_out);
     g_autoptr(GBytes) data = NULL;
     g_autofree char *path = NULL;
+    g_autoptr(CfsOp) op = NULL;
     int verdict;
 
     if (in == NULL || out == NULL || in->record == NULL ||
@@ -657,8 +657,8 @@ cfs_fuse_op_copy_file_range(fuse_req_t req,
         (void)fuse_reply_write(req, 0);
         return;
     }
-    submit_write(self, req, path, data, offset_out);
->>>>>>> main
+    op = cfs_op_new_write(path, data, (guint32)offset_out);
+    submit_write(self, req, info_out, op, offset_out);
 }
 
 /* A barrier over everything this node has applied: effects.h. */

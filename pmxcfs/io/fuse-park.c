@@ -140,13 +140,10 @@ on_synced(gpointer data, guint64 id, int verdict, CfsSyncLevel level)
 void
 cfs_fuse_submit_flush(CfsFuse *self, CfsFuseParked *parked)
 {
-<<<<<<< HEAD
     guint64 id = parked->id, token;
 
-=======
     parked->timing = CFS_TIMING_FSYNC;
     parked->since_us = g_get_monotonic_time();
->>>>>>> main
     g_hash_table_insert(self->parked, &parked->id, parked);
     fuse_req_interrupt_func(parked->req, on_interrupt, parked);
     token = cfs_effects_sync(self->effects, on_synced, self, id);

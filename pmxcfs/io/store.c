@@ -953,12 +953,8 @@ write_pending(CfsStore *self)
         note_detached(self);
         return;
     }
-<<<<<<< HEAD
     settle_attempt(self, rows, terms, number, problem);
-=======
-    settle_attempt(self, rows, number, problem);
     count_attempt(self, g_hash_table_size(rows), began_us);
->>>>>>> main
     while ((flush = g_queue_pop_head(&flushes)) != NULL) {
         flush->verdict = flush_problem;
         g_queue_push_tail(&self->answers, flush);
