@@ -470,8 +470,7 @@ static void
 test_unreadable_state(void)
 {
     static const char *const payloads[] = {"", "x",
-                                           "0123456789abcdef"
-                                           "0123456789abcdef"};
+                                           "0123456789abcdef0123456789abcdef"};
 
     for (guint i = 0; i < G_N_ELEMENTS(payloads); i++) {
         g_autoptr(LoneMember) m = member_in(CFS_MODE_START_SYNC);
