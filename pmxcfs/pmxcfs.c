@@ -31,6 +31,7 @@
 #include "pmxcfs/io/process.h"
 #include "pmxcfs/io/quorum.h"
 #include "pmxcfs/io/recovery.h"
+#include "pmxcfs/io/rrd.h"
 #include "pmxcfs/io/status-effects.h"
 #include "pmxcfs/io/store.h"
 
@@ -62,6 +63,7 @@ typedef struct {
     CfsEffects *effects;
     CfsStatus *status;
     CfsStatusEffects *status_effects;
+    CfsRrd *rrd;
     CfsLockTimers *lock_timers;
     CfsFuse *fuse;
     CfsIpc *ipc;
@@ -380,6 +382,9 @@ open_status(Daemon *self)
     self->status = cfs_status_new(self->node_name);
     cfs_status_set_next_uid(self->status, self->start_time);
     self->status_effects = cfs_status_effects_new(self->status);
+    self->rrd = cfs_rrd_new(PVE_RRDCACHED_SOCKET, PVE_RRD_DIR);
+    cfs_status_effects_set_archive(self->status_effects, cfs_rrd_add,
+                                   self->rrd);
     (void)cfs_status_set(self->status, "nodeip", ip, self->start_time);
     log_to_cluster(self, LOG_INFO, "starting cluster log");
 }
@@ -617,6 +622,7 @@ stop(Daemon *self)
     }
     g_clear_pointer(&self->corosync_conf, cfs_corosync_conf_free);
     g_clear_pointer(&self->status_effects, cfs_status_effects_free);
+    g_clear_pointer(&self->rrd, cfs_rrd_free);
     g_clear_pointer(&self->group, cfs_group_free);
     g_clear_pointer(&self->members, cfs_members_free);
     g_clear_pointer(&self->quorum, cfs_quorum_free);
