@@ -523,6 +523,7 @@ test_back_off(void)
         begin_round(m);
         hear_states(m);
     }
+    g_assert_cmpuint(lone_member_n_logged(m), ==, 1);
     finish_round(m);
     lone_member_wait(m, 61000);
     hear(m, LEADER, unknown_op());
