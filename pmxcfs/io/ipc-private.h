@@ -25,7 +25,7 @@ struct CfsIpc {
     guint n_read_only;
     CfsIpcShared shared;
     guint64 last_sync;
-    GHashTable *syncs; /* id -> CfsIpcClient: who waits for a barrier */
+    GHashTable *syncs; /* id -> Sync of ipc.c: who waits for a barrier */
     guint expiry;      /* timer */
 
     GPtrArray *watchers; /* of CfsIpcClient that subscribed */

@@ -150,28 +150,39 @@ cfs_ipc_client_answer(CfsIpcClient *client,
 
 /* --- requests --- */
 
+/* Who waits for a barrier. */
+typedef struct {
+    CfsIpcClient *client;
+    guint64 token;   /* to take it back */
+    guint64 version; /* what it covers */
+} Sync;
+
 static void
-on_synced(gpointer data, guint64 id, int problem)
+on_synced(gpointer data, guint64 id, int verdict, CfsSyncLevel level)
 {
     CfsIpc *self = data;
-    CfsIpcClient *client = g_hash_table_lookup(self->syncs, &id);
-    g_autoptr(GByteArray) answer = g_byte_array_new();
-    g_autoptr(GBytes) bytes = NULL;
+    const Sync *sync = g_hash_table_lookup(self->syncs, &id);
+    g_autoptr(GBytes) answer = NULL;
+    GByteArray *bytes;
+    CfsIpcClient *client;
 
-    if (client == NULL) {
-        return; /* it did not wait */
-    }
-    pve_write_u32(answer, PVE_SYNC_LOCAL);
-    bytes = g_byte_array_free_to_bytes(g_steal_pointer(&answer));
+    g_assert(sync != NULL); /* who does not wait has taken it back */
+    bytes = g_byte_array_new();
+    pve_write_u32(bytes, level == CFS_SYNC_LEVEL_MAJORITY ? PVE_SYNC_MAJORITY
+                                                          : PVE_SYNC_LOCAL);
+    pve_write_u32(bytes, 0);
+    pve_write_u64(bytes, sync->version);
+    answer = g_byte_array_free_to_bytes(bytes);
+    client = sync->client;
     (void)g_hash_table_remove(self->syncs, &id);
-    cfs_ipc_client_answer(client, PVE_IPC_SYNC, problem,
-                          problem == 0 ? bytes : NULL);
+    cfs_ipc_client_answer(client, PVE_IPC_SYNC, verdict,
+                          verdict == 0 ? answer : NULL);
 }
 
 static gboolean
 is_of(gpointer key, gpointer value, gpointer data)
 {
-    return value == data;
+    return ((const Sync *)value)->client == data;
 }
 
 /* The only operation whose answer comes later. */
@@ -179,7 +190,8 @@ static void
 run_sync(CfsIpcClient *client, gsize size)
 {
     CfsIpc *self = client->ipc;
-    guint64 id = ++self->last_sync;
+    guint64 id = ++self->last_sync, token;
+    Sync *sync;
 
     if (size != 0) {
         cfs_ipc_client_answer(client, PVE_IPC_SYNC, EINVAL, NULL);
@@ -189,8 +201,27 @@ run_sync(CfsIpcClient *client, gsize size)
         cfs_ipc_client_answer(client, PVE_IPC_SYNC, EBUSY, NULL);
         return;
     }
-    g_hash_table_insert(self->syncs, g_memdup2(&id, sizeof(id)), client);
-    cfs_effects_flush(self->effects, on_synced, self, id);
+    sync = g_new0(Sync, 1);
+    sync->client = client;
+    sync->version = cfs_tree_root(cfs_replica_tree(self->replica))->version;
+    g_hash_table_insert(self->syncs, g_memdup2(&id, sizeof(id)), sync);
+    token = cfs_effects_sync(self->effects, on_synced, self, id);
+    sync = g_hash_table_lookup(self->syncs, &id);
+    if (sync != NULL) { /* not answered yet */
+        sync->token = token;
+    }
+}
+
+static void
+take_back_syncs(CfsIpcClient *client)
+{
+    CfsIpc *self = client->ipc;
+    const Sync *sync = g_hash_table_find(self->syncs, is_of, client);
+
+    if (sync != NULL) {
+        cfs_effects_sync_cancel(self->effects, sync->token);
+        (void)g_hash_table_foreach_remove(self->syncs, is_of, client);
+    }
 }
 
 static void
@@ -305,7 +336,7 @@ client_free(gpointer data)
         client->ipc->n_read_only--;
     }
     cfs_ipc_watch_forget(client);
-    (void)g_hash_table_foreach_remove(client->ipc->syncs, is_of, client);
+    take_back_syncs(client);
     cfs_ipc_session_free(client->session);
     g_clear_handle_id(&client->retry, g_source_remove);
     g_clear_handle_id(&client->drop, g_source_remove);
@@ -450,7 +481,7 @@ cfs_ipc_new(CfsEffects *effects, gid_t group, guint64 instance)
     self->group = group;
     self->clients = g_hash_table_new_full(NULL, NULL, NULL, client_free);
     self->syncs =
-        g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+        g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
     self->expiry = g_timeout_add(EXPIRY_MS, on_expiry, self);
     cfs_ipc_watch_init(self, instance);
     cfs_ipc_sweep("/dev/shm");
