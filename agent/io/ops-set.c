@@ -4,11 +4,11 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "agent/io/apply.h"
 #include "agent/io/cgroups.h"
 #include "agent/io/configs.h"
+#include "agent/io/hookscript.h"
 #include "agent/io/lockfile.h"
 #include "agent/io/netplug.h"
 #include "agent/io/ops.h"
@@ -131,22 +131,9 @@ check_device(const char *value, GError **error)
 static gboolean
 check_hookscript(Setting *self, const char *value, GError **error)
 {
-    g_autoptr(AgentVolume) volume = agent_volume_parse(value, error);
-    g_autoptr(GError) missing = NULL;
-    g_autofree char *path = NULL;
+    g_autofree char *path = agent_hookscript_path(self->cfg, value, error);
 
-    if (volume == NULL) {
-        return FALSE;
-    }
-    if (volume->kind != AGENT_VOLUME_SNIPPET) {
-        return fail(error, "'%s' is not in the snippets directory", value);
-    }
-    path = agent_volumes_path(self->cfg, value, &missing);
-    if (path == NULL) {
-        return fail(error, "script '%s' does not exist", value);
-    }
-    return access(path, X_OK) == 0 ||
-           fail(error, "script '%s' is not executable", value);
+    return path != NULL;
 }
 
 static gboolean

@@ -14,6 +14,7 @@
 #include "agent/io/configs.h"
 #include "agent/io/container.h"
 #include "agent/io/holds.h"
+#include "agent/io/hookscript.h"
 #include "agent/io/netplug.h"
 #include "agent/io/ops.h"
 #include "common/files.h"
@@ -218,6 +219,11 @@ write_config(const AgentGuestConf *conf, GError **error)
 gboolean
 agent_prepare_clean(guint32 ctid, GError **error)
 {
+    g_autofree char *stage =
+        g_strdup_printf(PVE_CT_RUN_DIR "/ct-%u.mounts", ctid);
+
+    /* Where mounts were staged; the supervisor's own namespace still has it. */
+    (void)rmdir(stage);
     agent_netplug_clean(ctid);
     return agent_cgroups_clean(ctid, error);
 }
@@ -237,7 +243,10 @@ agent_prepare_check_claim(gint64 claimed_us, GError **error)
 }
 
 gboolean
-agent_prepare_start(guint32 ctid, gint64 *claimed_us, GError **error)
+agent_prepare_start(guint32 ctid,
+                    gboolean is_reboot,
+                    gint64 *claimed_us,
+                    GError **error)
 {
     g_autoptr(AgentGuestConf) conf = NULL;
 
@@ -246,7 +255,9 @@ agent_prepare_start(guint32 ctid, gint64 *claimed_us, GError **error)
     }
     conf = load_applied(ctid, error);
     if (conf == NULL || !agent_prepare_clean(ctid, error) ||
-        !write_config(conf, error) || !agent_holds_claim(ctid, error)) {
+        !write_config(conf, error) ||
+        !(is_reboot || agent_hookscript_run(conf, "pre-start", error)) ||
+        !agent_holds_claim(ctid, error)) {
         return FALSE;
     }
     *claimed_us = g_get_monotonic_time();
