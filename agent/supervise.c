@@ -32,6 +32,7 @@
 
 #include "agent/io/configs.h"
 #include "agent/io/container.h"
+#include "agent/io/devices.h"
 #include "agent/io/hookscript.h"
 #include "agent/io/lockfile.h"
 #include "agent/io/mounts.h"
@@ -78,7 +79,9 @@ mount_all(const Run *self, const AgentGuestConf *conf, GError **error)
     g_autoptr(AgentStorageCfg) cfg = agent_configs_storages();
 
     return agent_prepare_check_claim(self->claimed_us, error) &&
-           agent_mounts_unshare(error) && agent_mounts_attach(conf, cfg, error);
+           agent_mounts_unshare(error) &&
+           agent_mounts_attach(conf, cfg, error) &&
+           agent_devices_make(conf, error);
 }
 
 /* Words of init's command: liblxc would split them without minding quotes. */

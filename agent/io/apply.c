@@ -24,6 +24,7 @@ struct AgentApply {
     guint32 ctid;
     gboolean is_running;
     gboolean has_new_limits;
+    gboolean has_new_cpus;
     gboolean is_stored;
 };
 
@@ -81,6 +82,21 @@ free_made(AgentApply *self)
     }
 }
 
+/* The file alone would do: those that cannot be set now are at the next start.
+ * A raw line of the file goes before. */
+static void
+set_cpus(const AgentApply *self, const AgentGuestConf *conf)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (!agent_guestconf_has_raw(conf, "lxc.cgroup2.cpuset.cpus") &&
+        !agent_guestconf_has_raw(conf, "lxc.cgroup.cpuset.cpus") &&
+        !agent_cgroups_set_cpus(
+            self->ctid, agent_guestconf_get_uint(conf, "cores", 0), &error)) {
+        g_printerr("WARN: cores: %s\n", error->message);
+    }
+}
+
 static void
 undo(AgentApply *self)
 {
@@ -106,6 +122,9 @@ undo(AgentApply *self)
         if (!agent_cgroups_limit(self->before, &error)) {
             complain(self, "limits", error);
         }
+    }
+    if (self->has_new_cpus) {
+        set_cpus(self, self->before);
     }
     free_made(self);
 }
@@ -256,6 +275,10 @@ tell_kernel(AgentApply *self,
         self->has_new_limits = TRUE;
         return agent_cgroups_limit(self->conf, error) ||
                (agent_cgroups_limit(was, NULL), FALSE);
+    }
+    if (strcmp(key, "cores") == 0) {
+        self->has_new_cpus = TRUE;
+        set_cpus(self, self->conf);
     }
     if (is_net(key)) {
         if (!agent_netplug_change(self->ctid, key, was, self->conf, error)) {

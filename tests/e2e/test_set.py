@@ -187,6 +187,55 @@ def test_limits_change_in_the_running_container(running):
     assert "[pve:pending]" not in running.read(conf_path(running))
 
 
+def test_cores_of_a_running_container(running):
+    all_cpus = int(inside(running, "nproc"))
+    change(running, "--cores", "1")
+    assert inside(running, "nproc").strip() == "1"
+    change(running, "--delete", "cores")
+    assert int(inside(running, "nproc")) == all_cpus
+
+
+@pytest.mark.parametrize("unprivileged", ["0", "1"])
+def test_device(cluster, template, unprivileged):
+    n1 = cluster["n1"]
+    create(n1, CTID, template, "--unprivileged", unprivileged)
+    change(n1, "--dev0", "/dev/fuse,mode=0640,uid=7,gid=8",
+           "--dev1", "/dev/net/tun,deny-write=1")
+    n1.run("pct", "start", CTID)
+    wait_status(n1, CTID, "running")
+    assert inside(n1, "stat", "-c", "%F %a %u %g", "/dev/fuse").strip() == \
+        "character special file 640 7 8"
+    inside(n1, "sh", "-c", ": <>/dev/fuse")
+    inside(n1, "sh", "-c", ": </dev/net/tun")
+    denied = n1.run("pct", "exec", CTID, "--", "sh", "-c", ": >/dev/net/tun",
+                    check=False)
+    assert denied.returncode != 0
+    # One more while it runs waits.
+    change(n1, "--dev2", "/dev/null", "--delete", "dev0")
+    lines = n1.output("pct", "pending", CTID).splitlines()
+    assert "new dev2: /dev/null" in lines
+    assert "del dev0: /dev/fuse,mode=0640,uid=7,gid=8" in lines
+    n1.run("pct", "stop", CTID)
+    assert not n1.ok("mountpoint", "-q", f"/var/lib/lxc/{CTID}/passthrough")
+
+
+def test_create_settles_values_too(cluster, template):
+    n1 = cluster["n1"]
+    n1.write(f"{PVE}/datacenter.cfg", "mac_prefix: 02:aa\n"
+             "tag-style: case-sensitive=1\n")
+    create(n1, CTID, template, "--tags", "b;A", "--net0",
+           "name=eth0,bridge=vmbr0", "--env", "A=1", "--env", "B=2")
+    now = config(n1)
+    assert now["tags"] == "A;b"
+    assert "hwaddr=02:AA:" in now["net0"]
+    assert now["env"] == "A=1\nB=2"
+    bad = n1.run("pct", "create", "121", f"local:vztmpl/{template.name}",
+                 "--timezone", "Mars/Olympus", check=False)
+    assert bad.returncode == 255 and "invalid time zone" in bad.stderr
+    assert not n1.ok("test", "-e", conf_path(n1, "121"))
+    n1.run("rm", f"{PVE}/datacenter.cfg")
+
+
 def test_what_cannot_change_now_is_pending(running):
     change(running, "--hostname", "other", "--tty", "1", "--arch", "i386",
            "--features", "nesting=1")
