@@ -352,6 +352,16 @@ on_tree_applied(gpointer data, const CfsEffect *effect)
 }
 
 static void
+on_tree_settled(gpointer data, const CfsEffect *effect)
+{
+    Daemon *self = data;
+
+    if (self->ipc != NULL) {
+        cfs_ipc_on_settled(self->ipc, effect);
+    }
+}
+
+static void
 on_turn(gpointer data)
 {
     Daemon *self = data;
@@ -384,6 +394,7 @@ choose_mode(Daemon *self)
     const CfsEffectsWatcher watcher = {.on_changed = on_tree_changed,
                                        .on_reloaded = on_tree_reloaded,
                                        .on_applied = on_tree_applied,
+                                       .on_settled = on_tree_settled,
                                        .on_turn = on_turn,
                                        .on_log = log_to_cluster,
                                        .data = self};

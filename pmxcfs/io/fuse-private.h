@@ -57,6 +57,7 @@ typedef struct {
 typedef struct {
     CfsFuseNode node;
     gboolean is_writer; /* opened for writing */
+    gboolean has_written;
     CfsInode *record;   /* NULL: a virtual file */
     char *text;         /* of a virtual file, as it was at open */
     GPtrArray *listing; /* fuse-dir.c's; NULL: not read yet */

@@ -156,6 +156,16 @@ cfs_ipc_on_applied(CfsIpc *self, const CfsEffect *effect)
 }
 
 void
+cfs_ipc_on_settled(CfsIpc *self, const CfsEffect *effect)
+{
+    const CfsEntry *entry = effect->settled.entry;
+
+    cfs_watch_on_settled(self->shared.watch, entry, effect->settled.path,
+                         effect->settled.node, entry->version, flags_of(self));
+    wake(self);
+}
+
+void
 cfs_ipc_on_reloaded(CfsIpc *self)
 {
     note(self, PVE_EVENT_RELOADED, 0);

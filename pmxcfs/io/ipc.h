@@ -29,6 +29,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(CfsIpc, cfs_ipc_free)
 /* For who subscribed. A change, all files anew, or anything that the replica
  * or its views may show differently now. */
 void cfs_ipc_on_applied(CfsIpc *self, const CfsEffect *effect);
+void cfs_ipc_on_settled(CfsIpc *self, const CfsEffect *effect);
 void cfs_ipc_on_reloaded(CfsIpc *self);
 void cfs_ipc_on_turn(CfsIpc *self);
 /* @effect: of the kind CHANGED. */

@@ -73,6 +73,7 @@ for label, (subtype, payload) in OURS.items():
     put("extension", label, bytes([subtype]) + payload)
     put("message", "ours-" + label,
         struct.pack("<HHIII16x", 7, subtype, 1, 0x6B01F2CA, 0) + payload)
+put("extension", "settled", bytes([5]) + struct.pack("<HHIQQ", 1, 4, 1, 7, 9))
 put("extension", "history", bytes([0]) + START * 2)
 put("extension", "longer", bytes([2]) + struct.pack("<HH", 1, 32) + EPOCH +
     struct.pack("<QQ", 7, 1))

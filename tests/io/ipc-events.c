@@ -132,6 +132,33 @@ test_tree(void)
     stop(&l);
 }
 
+/* Once, when the last of two writers has closed it; not for what is renamed at
+ * once. */
+static void
+test_settled(void)
+{
+    static const char *const prefixes[] = {"events", NULL};
+    PVE_AUTOFD(other) = -1;
+    Listener l;
+
+    listen_to(&l, PVE_EVENT_BIT(PVE_EVENT_SETTLED), prefixes);
+    put("whole", "x");
+    wait_until(&l, has_line, "settled events/whole");
+    g_string_truncate(l.told, 0);
+
+    other = open(DIRECTORY "/whole", O_WRONLY | O_CLOEXEC);
+    put("whole", "y"); /* the other may go on */
+    put("second", "x");
+    wait_until(&l, has_line, "settled events/second");
+    g_assert_cmpint(pwrite(other, "z", 1, 0), ==, 1);
+    pve_autofd_clear(&other);
+    other = -1;
+    wait_until(&l, has_line, "settled events/whole");
+    g_assert_cmpstr(l.told->str, ==,
+                    "settled events/second\nsettled events/whole\n");
+    stop(&l);
+}
+
 static void
 test_others(void)
 {
@@ -299,6 +326,7 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_assert_cmpint(g_mkdir_with_parents(DIRECTORY, 0755), ==, 0);
     g_test_add_func("/ipc-events/tree", test_tree);
+    g_test_add_func("/ipc-events/settled", test_settled);
     g_test_add_func("/ipc-events/others", test_others);
     g_test_add_func("/ipc-events/sync", test_sync);
     g_test_add_func("/ipc-events/refusals", test_refusals);
