@@ -479,13 +479,14 @@ def corosync_dies(four):
 # ---- stores ----------------------------------------------------------------
 
 def database_full(four):
-    """Row 27. An error on that node alone; it is back without a restart."""
+    """Row 27. An error on that node alone; it is back without a restart. Its
+    disk has small blocks: a page that is mapped may have holes."""
     n1, n4 = four["n1"], four["n4"]
     n1.write(f"{PVE}/row-full", "1")
     settle(four)
     n4.stop("pmxcfs")
     n4.run("sh", "-ec", "truncate -s 96M /root/disk;"
-           "mkfs.ext4 -q -b 4096 -O ^has_journal /root/disk;"
+           "mkfs.ext4 -q -b 1024 -O ^has_journal /root/disk;"
            f"cp -a {STATE} /root/old;"
            f"mount -o loop /root/disk {STATE}; cp -a /root/old/. {STATE}/")
     try:
