@@ -26,6 +26,8 @@ typedef struct {
     SimWire *wire;
     GHashTable *hashes;   /* inode -> hash of the entry */
     GHashTable *requests; /* id -> Request */
+    GHashTable *barriers; /* id -> SimLine: what it covers */
+    guint n_members;      /* nodes of its configuration */
     guint64 hash;         /* of the tree, from the STORE effects */
     const SimLine *line;
     guint64 ring, place; /* of what it got last */
@@ -53,6 +55,13 @@ struct SimCheck {
     GHashTable *holders; /* path of a lock -> Holder */
     GHashTable *removed; /* path of a lock -> deletes without an outcome */
     GHashTable *deleted; /* inodes of locks that somebody deleted */
+    /* barriers */
+    guint n_nodes;
+    SimFlushedHash flushed_hash;
+    gpointer disks;
+    gboolean is_lost[SIM_MAX_NODES]; /* its disk was */
+    gboolean has_no_terms;
+    const SimLine *durable; /* the furthest that was promised, or NULL */
     gboolean is_kept;
     gboolean has_bad_peer;
     char *violation;
@@ -203,6 +212,9 @@ sim_check_start(SimCheck *self,
     node->hashes = numbers_new();
     node->requests =
         g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, request_free);
+    node->barriers =
+        g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+    node->n_members = 0;
     node->numbers = g_array_new(FALSE, FALSE, sizeof(guint64));
     node->hash = 0;
     node->ring = node->place = 0;
@@ -229,6 +241,7 @@ sim_check_end(SimCheck *self, guint number)
     g_clear_pointer(&node->wire, sim_wire_free);
     g_clear_pointer(&node->hashes, g_hash_table_unref);
     g_clear_pointer(&node->requests, g_hash_table_unref);
+    g_clear_pointer(&node->barriers, g_hash_table_unref);
     g_clear_pointer(&node->numbers, g_array_unref);
 }
 
@@ -272,6 +285,9 @@ sim_check_get(SimCheck *self, guint number, const SimGet *get)
     node->is_get = TRUE;
     node->ring = get->ring;
     node->place = get->place;
+    if (get->kind == SIM_GET_CONFCHG) {
+        node->n_members = get->members->len; /* a node has one process */
+    }
     sim_wire_on_get(node->wire, get);
 }
 
@@ -547,6 +563,141 @@ on_reply(SimCheck *self, guint number, const CfsEffect *effect, gint64 now)
     g_hash_table_remove(node->requests, &effect->reply.id);
 }
 
+/* --- barriers ------------------------------------------------------------- */
+
+void
+sim_check_set_disks(SimCheck *self,
+                    guint n_nodes,
+                    SimFlushedHash flushed_hash,
+                    gpointer data)
+{
+    self->n_nodes = n_nodes;
+    self->flushed_hash = flushed_hash;
+    self->disks = data;
+}
+
+static gboolean
+disk_contains(SimCheck *self, guint node, const SimLine *line)
+{
+    const SimLine *disk =
+        sim_lines_find(self->lines, self->flushed_hash(self->disks, node));
+
+    /* A new tree has nothing in it that must be kept. */
+    return line->version == 1 ||
+           (disk != NULL && sim_line_contains(disk, line));
+}
+
+static guint
+count_disks(SimCheck *self, const SimLine *line, gboolean with_lost)
+{
+    guint count = 0;
+
+    for (guint i = 0; i < self->n_nodes; i++) {
+        count +=
+            (with_lost && self->is_lost[i]) || disk_contains(self, i, line);
+    }
+    return count;
+}
+
+void
+sim_check_lost_disk(SimCheck *self, guint node)
+{
+    self->is_lost[node] = TRUE;
+    if (self->durable != NULL &&
+        count_disks(self, self->durable, FALSE) * 2 <= self->n_nodes) {
+        self->durable = NULL;
+    }
+}
+
+void
+sim_check_no_terms(SimCheck *self)
+{
+    self->has_no_terms = TRUE;
+}
+
+void
+sim_check_sync(SimCheck *self, guint number, guint64 id)
+{
+    Node *node = &self->nodes[number];
+
+    sim_check_other(self, number);
+    g_hash_table_insert(node->barriers, g_memdup2(&id, sizeof(id)),
+                        (gpointer)node->line);
+}
+
+void
+sim_check_sync_cancel(SimCheck *self, guint number, guint64 id)
+{
+    sim_check_other(self, number);
+    g_hash_table_remove(self->nodes[number].barriers, &id);
+}
+
+static void
+promise(SimCheck *self, guint number, const SimLine *line)
+{
+    if (count_disks(self, line, TRUE) * 2 <= self->n_nodes) {
+        sim_check_fail(self, "durable",
+                       "node %u says majority, but %u of %u disks have it",
+                       number, count_disks(self, line, FALSE), self->n_nodes);
+        return;
+    }
+    if (self->has_no_terms ||
+        count_disks(self, line, FALSE) * 2 <= self->n_nodes) {
+        return;
+    }
+    if (self->durable == NULL || sim_line_contains(line, self->durable)) {
+        self->durable = line;
+    } else if (!sim_line_contains(self->durable, line)) {
+        sim_check_fail(self, "durable",
+                       "node %u was promised what excludes another promise",
+                       number);
+    }
+}
+
+static void
+on_reply_sync(SimCheck *self, guint number, const CfsEffect *effect)
+{
+    Node *node = &self->nodes[number];
+    guint64 id = effect->reply_sync.id;
+    const SimLine *line = g_hash_table_lookup(node->barriers, &id);
+
+    if (line == NULL) {
+        sim_check_fail(self, "answers", "node %u answers a barrier twice",
+                       number);
+        return;
+    }
+    g_hash_table_remove(node->barriers, &id);
+    if (effect->reply_sync.verdict != 0) {
+        return;
+    }
+    if (effect->reply_sync.level == CFS_SYNC_LEVEL_MAJORITY) {
+        promise(self, number, line);
+    } else if (!disk_contains(self, number, line)) {
+        sim_check_fail(self, "durable",
+                       "node %u does not have what it answers a barrier for",
+                       number);
+    }
+}
+
+/* It became synced in a strict majority: is all there that was promised? */
+static void
+check_durable(SimCheck *self, guint number)
+{
+    const Node *node = &self->nodes[number];
+
+    if (node->mode == CFS_MODE_SYNCED || self->durable == NULL ||
+        self->has_no_terms || node->n_members * 2 <= self->n_nodes ||
+        cfs_replica_mode(node->replica) != CFS_MODE_SYNCED) {
+        return;
+    }
+    if (!sim_line_contains(node->line, self->durable)) {
+        sim_check_fail(self, "durable",
+                       "node %u is synced in a majority without what was "
+                       "promised (version %" G_GUINT64_FORMAT ")",
+                       number, self->durable->version);
+    }
+}
+
 static void
 on_send(SimCheck *self, guint number, const CfsEffect *effect)
 {
@@ -580,6 +731,9 @@ sim_check_effect(SimCheck *self,
         break;
     case CFS_EFFECT_CHANGED:
         on_changed(self, number, effect, clock_ms);
+        break;
+    case CFS_EFFECT_REPLY_SYNC:
+        on_reply_sync(self, number, effect);
         break;
     case CFS_EFFECT_REPLY:
         on_reply(self, number, effect, clock_ms);
@@ -636,6 +790,7 @@ sim_check_after(SimCheck *self, guint number)
         node->is_reloaded = FALSE;
         check_version(self, number);
     }
+    check_durable(self, number);
     if (!node->is_get || cfs_replica_mode(node->replica) != CFS_MODE_SYNCED) {
         return;
     }

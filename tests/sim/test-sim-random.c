@@ -40,6 +40,7 @@ typedef struct {
     guint64 worked;
     guint64 unquorate;
     guint64 unknown;
+    guint64 majority;
     guint64 decisions;
     gboolean has_failed;
     char violation[512];
@@ -68,7 +69,7 @@ run_seed(guint64 with_seed,
         if (script != NULL) {
             g_array_append_val(script->decisions, d);
         }
-        done += d.what == SIM_DO_SUBMIT;
+        done += d.what == SIM_DO_SUBMIT || d.what == SIM_DO_SYNC;
         sim_decision_apply(&d, c);
         progress->decisions++;
     }
@@ -77,6 +78,7 @@ run_seed(guint64 with_seed,
     progress->worked += sim_n_replies(c, 0);
     progress->unquorate += sim_n_replies(c, EACCES);
     progress->unknown += sim_n_replies(c, EBUSY);
+    progress->majority += sim_n_syncs(c, CFS_SYNC_LEVEL_MAJORITY);
     if (trace != NULL) {
         *trace = sim_trace_digest(c);
     }
@@ -101,7 +103,7 @@ write_script(guint64 with_seed, SimFaults faults, guint operations, int out)
         line = sim_script_text(one);
         (void)fputs(line, file);
         (void)fflush(file); /* before it may abort */
-        done += d.what == SIM_DO_SUBMIT;
+        done += d.what == SIM_DO_SUBMIT || d.what == SIM_DO_SYNC;
         sim_decision_apply(&d, c);
     }
     (void)fclose(file);
@@ -197,6 +199,26 @@ note_death(Progress *progress, int status)
     }
 }
 
+static void
+print_progress(guint64 first, guint64 last, const Progress *p, double seconds)
+{
+    const struct {
+        const char *what;
+        guint64 count;
+    } counts[] = {
+        {"operations", p->operations},           {"worked", p->worked},
+        {"without quorum", p->unquorate},        {"unknown", p->unknown},
+        {"barriers on a majority", p->majority}, {"decisions", p->decisions}};
+
+    g_print("# seeds %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT ":", first,
+            MIN(p->seed, last));
+    for (guint i = 0; i < G_N_ELEMENTS(counts); i++) {
+        g_print(" %" G_GUINT64_FORMAT " %s,", counts[i].count, counts[i].what);
+    }
+    g_print(" %.1f s, %.0f operations/s\n", seconds,
+            (double)p->operations / MAX(seconds, 0.001));
+}
+
 /* TRUE when no seed failed. A child does the work: it may abort. */
 static gboolean
 run_seeds(guint64 first, guint64 last, SimFaults faults, guint operations)
@@ -220,15 +242,7 @@ run_seeds(guint64 first, guint64 last, SimFaults faults, guint operations)
     (void)waitpid(child, &status, 0);
     note_death(progress, status);
     seconds = (double)(g_get_monotonic_time() - start) / G_USEC_PER_SEC;
-    g_print("# seeds %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT
-            ": %" G_GUINT64_FORMAT " operations, %" G_GUINT64_FORMAT
-            " of them worked, %" G_GUINT64_FORMAT
-            " without quorum, %" G_GUINT64_FORMAT " unknown, %" G_GUINT64_FORMAT
-            " decisions in %.1f s: %.0f operations/s\n",
-            first, MIN(progress->seed, last), progress->operations,
-            progress->worked, progress->unquorate, progress->unknown,
-            progress->decisions, seconds,
-            (double)progress->operations / MAX(seconds, 0.001));
+    print_progress(first, last, progress, seconds);
     if (progress->has_failed) {
         explain(progress->seed, faults, operations, progress->violation);
     }
