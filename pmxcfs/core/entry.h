@@ -82,6 +82,13 @@ cfs_entry_is_directory(const CfsEntry *self)
     return self->type == CFS_TYPE_DIRECTORY;
 }
 
+/* A size without content (spec/replication.md 5.3, 12.1). */
+static inline gboolean
+cfs_entry_is_phantom(const CfsEntry *self)
+{
+    return self->size > 0 && self->data == NULL;
+}
+
 /* Copies up to @size bytes from @offset into @out; a file without content
  * reads as zeros. Returns the number of bytes, 0 at or behind the end. */
 gsize

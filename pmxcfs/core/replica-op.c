@@ -490,6 +490,66 @@ cfs_replica_submit_held(CfsReplica *self)
     }
 }
 
+/* Our turn to repair comes so much later than the next lower member's. */
+#define REPAIR_TURN_MS 500
+#define REPAIR_AGAIN_MS 10000
+
+static gboolean
+is_our_turn(CfsReplica *self)
+{
+    gint64 now = self->event->clock_ms;
+    gint64 turn_ms =
+        (gint64)cfs_sync_rank(self->sync, self->self) * REPAIR_TURN_MS;
+
+    if (self->repaired_ms > 0) {
+        return now - self->repaired_ms >= REPAIR_AGAIN_MS;
+    }
+    return now - self->phantom_ms >= turn_ms;
+}
+
+/* A peer's growing truncate of an empty file, or two truncates that crossed,
+ * made a size without content, which kills the reference where it is read or
+ * sent (spec 12.1). Reading gives zeros; one zero at its end makes them real.
+ * One byte, as another change may come before it. We do not know who of the
+ * lower members are ours, so each waits for its turn. */
+static void
+repair_phantom(CfsReplica *self, const CfsEntry *phantom)
+{
+    g_autoptr(GBytes) zero = g_bytes_new_static("", 1);
+    g_autofree char *path = NULL;
+    g_autoptr(CfsOp) op = NULL;
+
+    self->repaired_ms = self->event->clock_ms;
+    path = cfs_tree_path(self->tree, phantom->inode);
+    if (path == NULL) {
+        return; /* out of reach, also for those who could fall over it */
+    }
+    cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE,
+                      "'%s' has a size and no content: filling it with zeros",
+                      path);
+    op = cfs_op_new_write(path, zero, phantom->size - 1);
+    cfs_replica_send_op(self, op, 0);
+}
+
+void
+cfs_replica_repair_phantoms(CfsReplica *self)
+{
+    const CfsEntry *phantom = cfs_tree_find_phantom(self->tree);
+
+    if (phantom == NULL) {
+        self->phantom_ms = 0;
+        return;
+    }
+    if (self->phantom_ms == 0 || phantom->inode != self->phantom) {
+        self->phantom_ms = self->event->clock_ms;
+        self->repaired_ms = 0;
+        self->phantom = phantom->inode;
+    }
+    if (self->mode == CFS_MODE_SYNCED && self->quorate && is_our_turn(self)) {
+        repair_phantom(self, phantom);
+    }
+}
+
 void
 cfs_replica_on_tick(CfsReplica *self)
 {

@@ -99,6 +99,9 @@ struct CfsReplica {
     Verify verify;
     gboolean is_continuing; /* a CONTINUE is under way */
 
+    gint64 phantom_ms;    /* when we saw one first; 0: there is none */
+    guint64 phantom;      /* its inode */
+    gint64 repaired_ms;   /* when we sent a repair; 0: not yet */
     gint64 round_ms;      /* when START_SYNC or UPDATE began */
     gint64 told_ms;       /* when we said last that it takes long */
     gboolean is_doubtful; /* the others ended the round, we did not */
@@ -159,6 +162,7 @@ void cfs_replica_on_append(CfsReplica *self,
                            PveReader *reader);
 void cfs_replica_on_request(CfsReplica *self);
 void cfs_replica_submit_held(CfsReplica *self);
+void cfs_replica_repair_phantoms(CfsReplica *self);
 void cfs_replica_on_tick(CfsReplica *self);
 void cfs_replica_on_quorum(CfsReplica *self);
 

@@ -586,6 +586,7 @@ cfs_replica_step(CfsReplica *self, const CfsEvent *event, GQueue *effects)
     self->effects = effects;
     handlers[event->kind](self);
     cfs_replica_submit_held(self);
+    cfs_replica_repair_phantoms(self);
     ask_to_continue(self);
     self->event = NULL;
     self->effects = NULL;

@@ -86,6 +86,18 @@ cfs_sync_n_members(CfsSync *self)
     return self->members->len;
 }
 
+guint
+cfs_sync_rank(CfsSync *self, CfsMember member)
+{
+    guint rank = 0;
+
+    while (rank < self->members->len &&
+           cfs_member_compare(&member_at(self, rank)->id, &member) < 0) {
+        rank++;
+    }
+    return rank;
+}
+
 guint32
 cfs_sync_lowest_nodeid(CfsSync *self)
 {

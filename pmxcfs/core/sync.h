@@ -43,6 +43,8 @@ void
 cfs_sync_set_members(CfsSync *self, const CfsMember *members, guint n_members);
 gboolean cfs_sync_is_member(CfsSync *self, CfsMember member);
 guint cfs_sync_n_members(CfsSync *self);
+/* How many members are lower than this one. */
+guint cfs_sync_rank(CfsSync *self, CfsMember member);
 /* G_MAXUINT32 when there are none. */
 guint32 cfs_sync_lowest_nodeid(CfsSync *self);
 

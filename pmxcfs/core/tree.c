@@ -20,6 +20,7 @@ struct CfsTree {
     Node *root;
     CfsGuests *guests;
     guint64 total_bytes;
+    GHashTable *phantoms; /* set of guint64, each in its Node */
 };
 
 void
@@ -53,6 +54,16 @@ node_free(gpointer data)
     g_free(self);
 }
 
+static void
+note_phantom(CfsTree *self, Node *node)
+{
+    if (cfs_entry_is_phantom(node->entry)) {
+        g_hash_table_add(self->phantoms, &node->inode);
+    } else {
+        g_hash_table_remove(self->phantoms, &node->inode);
+    }
+}
+
 /* Takes @entry. */
 static Node *
 node_add(CfsTree *self, CfsEntry *entry)
@@ -65,6 +76,7 @@ node_add(CfsTree *self, CfsEntry *entry)
         node->children = g_hash_table_new(g_str_hash, g_str_equal);
     }
     g_hash_table_replace(self->nodes, &node->inode, node);
+    note_phantom(self, node);
     self->total_bytes += entry->size;
     return node;
 }
@@ -96,6 +108,7 @@ node_remove(CfsTree *self, Node *node)
 {
     node_unlink(self, node);
     self->total_bytes -= node->entry->size;
+    g_hash_table_remove(self->phantoms, &node->inode);
     g_hash_table_remove(self->nodes, &node->inode);
 }
 
@@ -114,6 +127,7 @@ node_set_entry(CfsTree *self, Node *node, CfsEntry *entry)
     self->total_bytes -= node->entry->size;
     cfs_entry_unref(node->entry);
     node->entry = entry;
+    note_phantom(self, node);
     if (node == self->root) {
         return;
     }
@@ -730,6 +744,7 @@ tree_alloc(void)
 
     self->nodes =
         g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, node_free);
+    self->phantoms = g_hash_table_new(g_int64_hash, g_int64_equal);
     self->guests = cfs_guests_new();
     return self;
 }
@@ -751,6 +766,7 @@ cfs_tree_free(CfsTree *self)
     if (self == NULL) {
         return;
     }
+    g_hash_table_unref(self->phantoms);
     g_hash_table_unref(self->nodes);
     cfs_guests_free(self->guests);
     g_free(self);
@@ -1038,6 +1054,23 @@ CfsGuests *
 cfs_tree_guests(CfsTree *self)
 {
     return self->guests;
+}
+
+CfsEntry *
+cfs_tree_find_phantom(CfsTree *self)
+{
+    GHashTableIter iter;
+    gpointer key;
+    guint64 lowest = G_MAXUINT64;
+
+    if (g_hash_table_size(self->phantoms) == 0) {
+        return NULL;
+    }
+    g_hash_table_iter_init(&iter, self->phantoms);
+    while (g_hash_table_iter_next(&iter, &key, NULL)) {
+        lowest = MIN(lowest, *(guint64 *)key);
+    }
+    return cfs_tree_get(self, lowest);
 }
 
 /* --- digests ------------------------------------------------------------ */

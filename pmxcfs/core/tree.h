@@ -74,6 +74,9 @@ GPtrArray *cfs_tree_entries(CfsTree *self);
 guint cfs_tree_n_entries(CfsTree *self);     /* with the root */
 guint64 cfs_tree_total_bytes(CfsTree *self); /* of content */
 CfsGuests *cfs_tree_guests(CfsTree *self);
+/* Returns: (borrowed) the first file that has a size and no content, or NULL:
+ * spec/replication.md 12.1. */
+CfsEntry *cfs_tree_find_phantom(CfsTree *self);
 
 /* Returns: (owned) the index: spec/replication.md 6.1. */
 GBytes *cfs_tree_index(CfsTree *self);

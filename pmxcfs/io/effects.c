@@ -13,6 +13,8 @@
 /* Changes that nobody here waits for, those of other nodes, are written
  * together. */
 #define LAZY_COMMIT_MS 20
+/* No step may keep requests waiting for longer. */
+#define LONG_STEP_MS 20
 /* What was sent is still on its way: work that sends more waits. */
 #define BACKLOG_MS 1
 
@@ -264,6 +266,17 @@ run_queue(CfsEffects *self)
 }
 
 static void
+note_duration(const CfsEvent *event)
+{
+    gint64 took_ms = cfs_effects_clock_ms() - event->clock_ms;
+
+    if (took_ms > LONG_STEP_MS) {
+        g_debug("an event of kind %d took %d ms", (int)event->kind,
+                (int)took_ms);
+    }
+}
+
+static void
 dispatch(CfsEffects *self, CfsEvent *event)
 {
     event->time_s = (guint32)time(NULL);
@@ -272,6 +285,7 @@ dispatch(CfsEffects *self, CfsEvent *event)
     cfs_replica_step(self->replica, event, &self->queue);
     run_queue(self);
     cfs_effects_end(self);
+    note_duration(event);
 }
 
 static gboolean
