@@ -4,6 +4,7 @@
 #include "pmxcfs/io/fuse-private.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -80,13 +81,32 @@ finish_attributes(CfsFuse *self,
 }
 
 static void
-finish_write(CfsFuse *self, CfsFuseParked *parked, int verdict, CfsEntry *entry)
+finish_safe_write(CfsFuse *self,
+                  CfsFuseParked *parked,
+                  int verdict,
+                  CfsEntry *entry)
 {
     if (verdict != 0) {
         cfs_fuse_reply_verdict(parked->req, verdict);
     } else {
         (void)fuse_reply_write(parked->req, parked->size);
     }
+}
+
+static void
+finish_write(CfsFuse *self, CfsFuseParked *parked, int verdict, CfsEntry *entry)
+{
+    CfsFuseParked *barrier;
+
+    /* The kernel leaves O_SYNC and O_DSYNC to us; the latter has one bit of the
+     * former (open(2)). */
+    if (verdict != 0 || (parked->info.flags & O_DSYNC) == 0) {
+        finish_safe_write(self, parked, verdict, entry);
+        return;
+    }
+    barrier = cfs_fuse_park(self, parked->req, finish_safe_write);
+    barrier->size = parked->size;
+    cfs_fuse_submit_flush(self, barrier);
 }
 
 /* Attributes -------------------------------------------------------------- */
@@ -536,6 +556,7 @@ cfs_fuse_op_write(fuse_req_t req,
     CfsFuse *self = cfs_fuse_self(req);
     const CfsFuseHandle *handle = cfs_fuse_handle(info);
     gboolean is_append = (info->flags & O_APPEND) != 0;
+    const off_t kernel_offset = offset;
     g_autoptr(GBytes) data = NULL;
     g_autofree char *path = NULL;
     g_autoptr(CfsOp) op = NULL;
@@ -568,6 +589,9 @@ cfs_fuse_op_write(fuse_req_t req,
                    : cfs_op_new_write(path, data, (guint32)offset);
     parked = cfs_fuse_park(self, req, finish_write);
     parked->size = size;
+    parked->info.flags = info->flags;
+    parked->is_append = is_append;
+    parked->end = kernel_offset;
     cfs_fuse_submit(self, parked, op);
 }
 

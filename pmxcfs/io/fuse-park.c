@@ -153,6 +153,18 @@ cfs_fuse_on_settled(CfsFuse *self)
     }
 }
 
+/* Several nodes append: the kernel has put the bytes where the file ended for
+ * it, which may be in the midst of another's. */
+static gboolean
+went_elsewhere(const CfsFuseParked *parked, GPtrArray *changes)
+{
+    const CfsChange *change =
+        changes->len > 0 ? g_ptr_array_index(changes, 0) : NULL;
+
+    return parked->is_append && (change == NULL || change->before == NULL ||
+                                 (off_t)change->before->size != parked->end);
+}
+
 gboolean
 cfs_fuse_note_applied(CfsFuse *self, guint64 id, GPtrArray *changes)
 {
@@ -163,7 +175,7 @@ cfs_fuse_note_applied(CfsFuse *self, guint64 id, GPtrArray *changes)
     }
     g_clear_pointer(&parked->changes, g_ptr_array_unref);
     parked->changes = g_ptr_array_ref(changes);
-    return TRUE;
+    return !went_elsewhere(parked, changes);
 }
 
 void

@@ -75,6 +75,8 @@ struct CfsFuseParked {
     guint impatience; /* of one that waits for a step */
     guint64 step;
     GPtrArray *changes; /* of CfsChange: what it did; NULL: nothing yet */
+    gboolean is_append;
+    off_t end; /* APPEND: where the kernel thinks it goes */
     /* As far as the finish needs it. */
     struct fuse_file_info info;
     fuse_ino_t ino;
@@ -145,7 +147,8 @@ void cfs_fuse_await_settled(CfsFuse *self, CfsFuseParked *parked);
 /* Some have. */
 void cfs_fuse_on_settled(CfsFuse *self);
 void cfs_fuse_unpark(CfsFuse *self, guint64 id, int verdict, CfsEntry *entry);
-/* The request has done this. FALSE: nobody waits for its answer any more. */
+/* The request has done this. FALSE: the kernel will not know it by the answer:
+ * nobody waits for that any more, or it went elsewhere. */
 gboolean cfs_fuse_note_applied(CfsFuse *self, guint64 id, GPtrArray *changes);
 /* Answers all with @verdict. */
 void cfs_fuse_refuse_parked(CfsFuse *self, int verdict);
