@@ -641,7 +641,7 @@ promise(SimCheck *self, guint number, const SimLine *line)
                        number, count_disks(self, line, FALSE), self->n_nodes);
         return;
     }
-    if (self->has_no_terms ||
+    if (self->has_no_terms || line->version == 1 ||
         count_disks(self, line, FALSE) * 2 <= self->n_nodes) {
         return;
     }

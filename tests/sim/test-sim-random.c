@@ -28,6 +28,7 @@ static char *script_option;
 static gint ops_option = 500;
 static gint64 seed_option = -1;
 static gint shrink_option = 120;
+static gboolean keep_going_option;
 
 static guint64 seed;
 
@@ -219,9 +220,10 @@ print_progress(guint64 first, guint64 last, const Progress *p, double seconds)
             (double)p->operations / MAX(seconds, 0.001));
 }
 
-/* TRUE when no seed failed. A child does the work: it may abort. */
+/* From *@first up to @last, or to the first that fails; moves *@first behind
+ * it. TRUE when none failed. A child does the work: it may abort. */
 static gboolean
-run_seeds(guint64 first, guint64 last, SimFaults faults, guint operations)
+run_seeds(guint64 *first, guint64 last, SimFaults faults, guint operations)
 {
     Progress *progress = mmap(NULL, sizeof(*progress), PROT_READ | PROT_WRITE,
                               MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -232,7 +234,7 @@ run_seeds(guint64 first, guint64 last, SimFaults faults, guint operations)
     pid_t child;
 
     g_assert_true(progress != MAP_FAILED);
-    progress->seed = first;
+    progress->seed = *first;
     child = fork();
     g_assert_cmpint(child, >=, 0);
     if (child == 0) {
@@ -242,7 +244,8 @@ run_seeds(guint64 first, guint64 last, SimFaults faults, guint operations)
     (void)waitpid(child, &status, 0);
     note_death(progress, status);
     seconds = (double)(g_get_monotonic_time() - start) / G_USEC_PER_SEC;
-    print_progress(first, last, progress, seconds);
+    print_progress(*first, last, progress, seconds);
+    *first = progress->seed + 1;
     if (progress->has_failed) {
         explain(progress->seed, faults, operations, progress->violation);
     }
@@ -256,13 +259,17 @@ run_seeds(guint64 first, guint64 last, SimFaults faults, guint operations)
 static void
 test_calm(void)
 {
-    g_assert_true(run_seeds(seed, seed + 9, SIM_FAULTS_NONE, 500));
+    guint64 first = seed;
+
+    g_assert_true(run_seeds(&first, seed + 9, SIM_FAULTS_NONE, 500));
 }
 
 static void
 test_faults(void)
 {
-    g_assert_true(run_seeds(seed, seed + 99, SIM_FAULTS_ALL, 500));
+    guint64 first = seed;
+
+    g_assert_true(run_seeds(&first, seed + 99, SIM_FAULTS_ALL, 500));
 }
 
 /* The same seed does the same, decision by decision; so does its script. */
@@ -305,6 +312,23 @@ run_script(void)
     return violation != NULL;
 }
 
+static gboolean
+run_all(guint64 first, guint64 last, SimFaults faults)
+{
+    gboolean passed = TRUE;
+
+    while (first <= last) {
+        if (run_seeds(&first, last, faults, (guint)ops_option)) {
+            continue;
+        }
+        passed = FALSE;
+        if (!keep_going_option) {
+            break;
+        }
+    }
+    return passed;
+}
+
 static int
 run_by_hand(void)
 {
@@ -319,7 +343,7 @@ run_by_hand(void)
             last = g_ascii_strtoull(end + 1, &end, 10);
         }
     }
-    return run_seeds(first, last, faults, (guint)ops_option) ? 0 : 1;
+    return run_all(first, last, faults) ? 0 : 1;
 }
 
 static const GOptionEntry options[] = {
@@ -330,6 +354,8 @@ static const GOptionEntry options[] = {
      "WHICH"},
     {"shrink", 0, 0, G_OPTION_ARG_INT, &shrink_option,
      "Shrink a failing run for so long; 0: do not", "SECONDS"},
+    {"keep-going", 0, 0, G_OPTION_ARG_NONE, &keep_going_option,
+     "Go on behind a seed that fails", NULL},
     {"sim-script", 0, 0, G_OPTION_ARG_FILENAME, &script_option,
      "Run this script", "FILE"},
     {NULL}};
