@@ -11,6 +11,8 @@
 
 #define PVE_STATE_DIR "/var/lib/pve-cluster"
 #define PVE_DATABASE PVE_STATE_DIR "/config.db"
+/* What a merge overruled. */
+#define PVE_RECOVERY_DIR PVE_STATE_DIR "/recovery"
 #define PVE_LOCK_FILE PVE_STATE_DIR "/.pmxcfs.lockfile"
 #define PVE_RUN_DIR "/run/pve-cluster"
 #define PVE_RESTART_FLAG PVE_RUN_DIR "/cfs-restart-flag"
@@ -18,6 +20,8 @@
 #define PVE_START_TIME PVE_RUN_DIR "/start-time"
 #define PVE_LOCK_TIMERS PVE_RUN_DIR "/lock-timers"
 #define PVE_PID_FILE "/run/pve-cluster.pid"
+#define PVE_RRD_DIR "/var/lib/rrdcached/db"
+#define PVE_RRDCACHED_SOCKET "/var/run/rrdcached.sock"
 #define PVE_COROSYNC_DIR "/etc/corosync"
 #define PVE_COROSYNC_CONF PVE_COROSYNC_DIR "/corosync.conf"
 

@@ -31,6 +31,7 @@
 #include "pmxcfs/io/process.h"
 #include "pmxcfs/io/quorum.h"
 #include "pmxcfs/io/recovery.h"
+#include "pmxcfs/io/rrd.h"
 #include "pmxcfs/io/status-effects.h"
 #include "pmxcfs/io/store.h"
 
@@ -57,10 +58,12 @@ typedef struct {
     gboolean is_store_lost; /* its thread may still be in there */
 
     CfsStore *store;
+    CfsSalvage *salvage;
     CfsReplica *replica;
     CfsEffects *effects;
     CfsStatus *status;
     CfsStatusEffects *status_effects;
+    CfsRrd *rrd;
     CfsLockTimers *lock_timers;
     CfsFuse *fuse;
     CfsIpc *ipc;
@@ -335,6 +338,12 @@ on_tree_reloaded(gpointer data)
 }
 
 static void
+on_overruled(gpointer data, const char *text)
+{
+    log_to_cluster(data, LOG_WARNING, text);
+}
+
+static void
 choose_mode(Daemon *self)
 {
     CfsTree *tree = cfs_replica_tree(self->replica);
@@ -373,6 +382,9 @@ open_status(Daemon *self)
     self->status = cfs_status_new(self->node_name);
     cfs_status_set_next_uid(self->status, self->start_time);
     self->status_effects = cfs_status_effects_new(self->status);
+    self->rrd = cfs_rrd_new(PVE_RRDCACHED_SOCKET, PVE_RRD_DIR);
+    cfs_status_effects_set_archive(self->status_effects, cfs_rrd_add,
+                                   self->rrd);
     (void)cfs_status_set(self->status, "nodeip", ip, self->start_time);
     log_to_cluster(self, LOG_INFO, "starting cluster log");
 }
@@ -401,6 +413,8 @@ open_database(Daemon *self, GError **error)
     self->lock_timers = cfs_lock_timers_new(self->replica);
     self->effects = cfs_effects_new(self->replica);
     cfs_effects_set_store(self->effects, self->store);
+    self->salvage = cfs_salvage_new(PVE_RECOVERY_DIR, on_overruled, self);
+    cfs_effects_set_salvage(self->effects, self->salvage);
     cfs_store_set_snapshot(self->store, on_snapshot, self);
     return cfs_store_start(self->store, cfs_effects_stored, self->effects,
                            error);
@@ -612,6 +626,7 @@ stop(Daemon *self)
     }
     g_clear_pointer(&self->corosync_conf, cfs_corosync_conf_free);
     g_clear_pointer(&self->status_effects, cfs_status_effects_free);
+    g_clear_pointer(&self->rrd, cfs_rrd_free);
     g_clear_pointer(&self->group, cfs_group_free);
     g_clear_pointer(&self->members, cfs_members_free);
     g_clear_pointer(&self->quorum, cfs_quorum_free);
@@ -622,6 +637,7 @@ stop(Daemon *self)
     g_clear_pointer(&self->lock_timers, cfs_lock_timers_free);
     g_clear_pointer(&self->fuse, cfs_fuse_free);
     g_clear_pointer(&self->effects, cfs_effects_free);
+    g_clear_pointer(&self->salvage, cfs_salvage_free);
     g_clear_pointer(&self->replica, cfs_replica_free);
     g_clear_pointer(&self->status, cfs_status_free);
     cfs_process_remove_pid();

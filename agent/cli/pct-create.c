@@ -10,50 +10,33 @@
 #include "common/names.h"
 
 /* What create takes beside the options of the configuration. */
-static const PctOption own_options[] = {
-    {"bwlimit", 0, PCT_VALUE},
-    {"env", 0, PCT_VALUE},
-    {"force", 0, PCT_BOOLEAN},
-    {"ha-managed", 0, PCT_BOOLEAN},
-    {"ignore-unpack-errors", 0, PCT_BOOLEAN},
-    {"password", 0, PCT_VALUE},
-    {"pool", 0, PCT_VALUE},
-    {"restore", 0, PCT_BOOLEAN},
-    {"ssh-public-keys", 0, PCT_VALUE},
-    {"start", 0, PCT_BOOLEAN},
-    {"storage", 0, PCT_VALUE},
-    {"unique", 0, PCT_BOOLEAN},
-};
+const PctOption pct_create_options[] = {
+    {"bwlimit", 0, PCT_VALUE, "<number> (0 - N)", NULL,
+     "Read and write at most so many KiB/s.", PCT_ANY},
+    {"force", 0, PCT_BOOLEAN, NULL, "0",
+     "With --restore: overwrite an existing container.", PCT_ANY},
+    {"ha-managed", 0, PCT_BOOLEAN, NULL, "0",
+     "Make it an HA resource afterwards.", PCT_ANY},
+    {"ignore-unpack-errors", 0, PCT_BOOLEAN, NULL, "0",
+     "Go on after errors of extraction.", PCT_ANY},
+    {"password", 0, PCT_VALUE, "<password>", NULL, "Password of root.",
+     PCT_ANY},
+    {"pool", 0, PCT_VALUE, "<string>", NULL, "Pool to put it into.", PCT_ANY},
+    {"restore", 0, PCT_BOOLEAN, NULL, "0", "Restore a backup.", PCT_ANY},
+    {"ssh-public-keys", 0, PCT_VALUE, "<filepath>", NULL,
+     "File with public keys for root.", PCT_ANY},
+    {"start", 0, PCT_BOOLEAN, NULL, "0", "Start it when it is made.", PCT_ANY},
+    {"storage", 0, PCT_VALUE, "<storage ID>", "local",
+     "Where volumes go whose storage is not given.", PCT_STORAGE},
+    {"unique", 0, PCT_BOOLEAN, NULL, "0", "With --restore: new MAC addresses.",
+     PCT_ANY},
+    {NULL}};
 
 /* Those of them that mean nothing here yet: better refused than ignored. */
 static const char *const refused[] = {
     "force",   "ha-managed", "ignore-unpack-errors", "password",
     "pool",    "restore",    "ssh-public-keys",      "unique",
     "bwlimit", NULL};
-
-static PctCommand command = {
-    "create", "pct create <vmid> <ostemplate> [OPTIONS]", NULL, 1, 2};
-
-/* Returns: (owned) one table of both. */
-static PctOption *
-all_options(void)
-{
-    GArray *all = g_array_new(TRUE, TRUE, sizeof(PctOption));
-
-    g_array_append_vals(all, own_options, G_N_ELEMENTS(own_options));
-    for (const AgentGuestOpt *opt = agent_guestopts(); opt->name != NULL;
-         opt++) {
-        PctOption row = {opt->name, opt->count,
-                         opt->flags & AGENT_OPT_LIST             ? PCT_LIST
-                         : opt->rule.type == AGENT_VALUE_BOOLEAN ? PCT_BOOLEAN
-                                                                 : PCT_VALUE};
-
-        if (opt->flags & AGENT_OPT_CREATE) {
-            g_array_append_val(all, row);
-        }
-    }
-    return (PctOption *)(gpointer)g_array_free(all, FALSE);
-}
 
 /* `8` and `8,ro=1` mean 8 GiB on the storage of --storage. Returns: (owned). */
 static char *
@@ -79,7 +62,7 @@ check_option(AgentGuestConf *conf,
 {
     g_autofree char *full = with_storage(key, value, storage);
     g_autoptr(GError) error = NULL;
-    g_autofree char *stored = agent_guestconf_check(key, full, &error);
+    g_autofree char *stored = pct_check_option(key, full, &error);
 
     if (stored == NULL) {
         g_ptr_array_add(problems,
@@ -89,28 +72,10 @@ check_option(AgentGuestConf *conf,
     agent_guestconf_set(conf, key, stored);
 }
 
-/* VAR=value, without control characters except TAB. */
-static gboolean
-is_variable(const char *text)
-{
-    gsize n = 0;
-
-    while (g_ascii_isalnum(text[n]) || text[n] == '_') {
-        n++;
-    }
-    for (const char *p = text; *p != '\0'; p++) {
-        if (g_ascii_iscntrl(*p) && *p != '\t') {
-            return FALSE;
-        }
-    }
-    return n > 0 && text[n] == '=';
-}
-
 static AgentGuestConf *
 build(const PctArgs *args, const char *storage, GPtrArray *problems)
 {
     AgentGuestConf *conf = agent_guestconf_new(0);
-    const char *env = pct_args_get(args, "env");
     GHashTableIter iter;
     gpointer key, value;
 
@@ -119,12 +84,6 @@ build(const PctArgs *args, const char *storage, GPtrArray *problems)
         if (agent_guestopt_find(key) != NULL) {
             check_option(conf, key, value, storage, problems);
         }
-    }
-    if (env != NULL && !is_variable(env)) {
-        g_ptr_array_add(
-            problems, g_strdup("env: value does not match the regex pattern"));
-    } else if (env != NULL) {
-        agent_guestconf_add_env(conf, env);
     }
     return conf;
 }
@@ -146,7 +105,7 @@ read_words(const PctArgs *args, AgentCreate *what, GPtrArray *problems)
     if (what->ctid == 0 && strcmp(id, "next") != 0) {
         g_ptr_array_add(problems,
                         g_strdup("vmid: invalid format - value does not look "
-                                 "like a valid VM ID\n"));
+                                 "like a valid VM ID"));
         return FALSE;
     }
     return TRUE;
@@ -184,28 +143,25 @@ create(AgentCreate *what, gboolean is_chosen, gboolean start)
 }
 
 int
-pct_create(int argc, char **argv)
+pct_create(const PctArgs *args)
 {
-    g_auto(PctArgs) args = {0};
-    g_autofree PctOption *options = all_options();
     g_autoptr(GPtrArray) problems = g_ptr_array_new_with_free_func(g_free);
     g_autoptr(AgentGuestConf) conf = NULL;
     AgentCreate what = {0};
 
-    command.options = options;
-    if (!pct_args_parse(&args, &command, argc, argv) || !check_refused(&args)) {
+    if (!check_refused(args)) {
         return PCT_EXIT_FAILED;
     }
-    what.storage = pct_args_get(&args, "storage");
+    what.storage = pct_args_get(args, "storage");
     if (what.storage == NULL) {
         what.storage = "local";
     }
-    (void)read_words(&args, &what, problems);
-    conf = build(&args, what.storage, problems);
+    (void)read_words(args, &what, problems);
+    conf = build(args, what.storage, problems);
     if (problems->len > 0) {
-        return pct_bad_parameters(&command, problems);
+        return pct_bad_parameters(args, problems);
     }
     what.conf = conf;
     return create(&what, what.ctid == 0,
-                  pct_args_get_bool(&args, "start", FALSE));
+                  pct_args_get_bool(args, "start", FALSE));
 }

@@ -55,10 +55,10 @@ put_state_back(guint32 ctid, const char *before)
 
 /* --- start --- */
 
-static const PctOption start_options[] = {
-    {"debug", 0, PCT_BOOLEAN}, {"skiplock", 0, PCT_BOOLEAN}, {NULL}};
-static const PctCommand start_command = {"start", "pct start <vmid> [OPTIONS]",
-                                         start_options, 1, 1};
+const PctOption pct_start_options[] = {
+    {"debug", 0, PCT_BOOLEAN, NULL, "0", "Start with a detailed log.", PCT_ANY},
+    {"skiplock", 0, PCT_BOOLEAN, NULL, "0", "Ignore locks.", PCT_ANY},
+    {NULL}};
 
 static int
 unsupported(const PctArgs *args, const char *const *names)
@@ -73,19 +73,17 @@ unsupported(const PctArgs *args, const char *const *names)
 }
 
 int
-pct_start(int argc, char **argv)
+pct_start(const PctArgs *args)
 {
     static const char *const missing[] = {"debug", "skiplock", NULL};
-    g_auto(PctArgs) args = {0};
     g_autofree char *before = NULL;
     g_autoptr(GError) error = NULL;
     guint32 ctid;
 
-    if (!pct_args_parse(&args, &start_command, argc, argv) ||
-        unsupported(&args, missing) != 0) {
+    if (unsupported(args, missing) != 0) {
         return PCT_EXIT_FAILED;
     }
-    ctid = pct_target(&start_command, &args, argc, argv);
+    ctid = pct_target(args);
     if (ctid == 0) {
         return PCT_EXIT_FAILED;
     }
@@ -108,15 +106,17 @@ pct_start(int argc, char **argv)
 
 /* --- stop and shutdown --- */
 
-static const PctOption stop_options[] = {{"overrule-shutdown", 0, PCT_BOOLEAN},
-                                         {"skiplock", 0, PCT_BOOLEAN},
-                                         {NULL}};
-static const PctCommand stop_command = {"stop", "pct stop <vmid> [OPTIONS]",
-                                        stop_options, 1, 1};
-static const PctOption shutdown_options[] = {
-    {"forceStop", 0, PCT_BOOLEAN}, {"timeout", 0, PCT_VALUE}, {NULL}};
-static const PctCommand shutdown_command = {
-    "shutdown", "pct shutdown <vmid> [OPTIONS]", shutdown_options, 1, 1};
+const PctOption pct_stop_options[] = {
+    {"overrule-shutdown", 0, PCT_BOOLEAN, NULL, "0",
+     "Abort a shutdown that is under way.", PCT_ANY},
+    {"skiplock", 0, PCT_BOOLEAN, NULL, "0", "Ignore locks.", PCT_ANY},
+    {NULL}};
+const PctOption pct_shutdown_options[] = {
+    {"forceStop", 0, PCT_BOOLEAN, NULL, "0", "Stop it when the time is up.",
+     PCT_ANY},
+    {"timeout", 0, PCT_VALUE, "<integer> (0 - N)", "60",
+     "Wait at most this many seconds.", PCT_ANY},
+    {NULL}};
 
 /* @timeout_s negative: kill at once. */
 static int
@@ -151,68 +151,55 @@ end_run(guint32 ctid, gint64 timeout_s, gboolean force)
 }
 
 int
-pct_stop(int argc, char **argv)
+pct_stop(const PctArgs *args)
 {
     static const char *const missing[] = {"overrule-shutdown", "skiplock",
                                           NULL};
-    g_auto(PctArgs) args = {0};
     guint32 ctid;
 
-    if (!pct_args_parse(&args, &stop_command, argc, argv) ||
-        unsupported(&args, missing) != 0) {
+    if (unsupported(args, missing) != 0) {
         return PCT_EXIT_FAILED;
     }
-    ctid = pct_target(&stop_command, &args, argc, argv);
+    ctid = pct_target(args);
     return ctid != 0 ? end_run(ctid, -1, FALSE) : PCT_EXIT_FAILED;
 }
 
 int
-pct_shutdown(int argc, char **argv)
+pct_shutdown(const PctArgs *args)
 {
-    g_auto(PctArgs) args = {0};
     guint64 timeout_s = DEFAULT_SHUTDOWN_S;
     const char *text;
     guint32 ctid;
 
-    if (!pct_args_parse(&args, &shutdown_command, argc, argv)) {
-        return PCT_EXIT_FAILED;
-    }
-    text = pct_args_get(&args, "timeout");
+    text = pct_args_get(args, "timeout");
     if (text != NULL && !g_ascii_string_to_unsigned(text, 10, 0, G_MAXINT32,
                                                     &timeout_s, NULL)) {
-        g_autoptr(GPtrArray) problems = g_ptr_array_new_with_free_func(g_free);
+        g_autofree char *problem = g_strdup_printf(
+            "timeout: type check ('integer') failed - got '%s'", text);
 
-        g_ptr_array_add(problems,
-                        g_strdup_printf("timeout: type check ('integer') "
-                                        "failed - got '%s'",
-                                        text));
-        return pct_bad_parameters(&shutdown_command, problems);
+        return pct_bad_parameter(args, problem);
     }
-    ctid = pct_target(&shutdown_command, &args, argc, argv);
+    ctid = pct_target(args);
     return ctid != 0 ? end_run(ctid, (gint64)timeout_s,
-                               pct_args_get_bool(&args, "forceStop", FALSE))
+                               pct_args_get_bool(args, "forceStop", FALSE))
                      : PCT_EXIT_FAILED;
 }
 
 /* --- exec --- */
 
-static const PctOption exec_options[] = {{"keep-env", 0, PCT_BOOLEAN}, {NULL}};
-static const PctCommand exec_command = {
-    "exec", "pct exec <vmid> [<extra-args>] [OPTIONS]", exec_options, 1,
-    G_MAXUINT};
+const PctOption pct_exec_options[] = {
+    {"keep-env", 0, PCT_BOOLEAN, NULL, "1",
+     "Pass this environment on to the command.", PCT_ANY},
+    {NULL}};
 
 int
-pct_exec(int argc, char **argv)
+pct_exec(const PctArgs *args)
 {
-    g_auto(PctArgs) args = {0};
     g_autoptr(AgentGuestConf) conf = NULL;
     g_autoptr(GError) error = NULL;
     guint32 ctid;
 
-    if (!pct_args_parse(&args, &exec_command, argc, argv)) {
-        return PCT_EXIT_FAILED;
-    }
-    ctid = pct_target(&exec_command, &args, argc, argv);
+    ctid = pct_target(args);
     if (ctid == 0) {
         return PCT_EXIT_FAILED;
     }
@@ -224,24 +211,24 @@ pct_exec(int argc, char **argv)
         fprintf(stderr, "container '%u' not running!\n", ctid);
         return PCT_EXIT_FAILED;
     }
-    if (args.words->len < 2) {
+    if (args->words->len < 2) {
         fprintf(stderr, "missing command\n");
         return PCT_EXIT_FAILED;
     }
-    g_ptr_array_add(args.words, NULL);
-    return agent_container_attach(ctid, (char **)args.words->pdata + 1,
-                                  pct_args_get_bool(&args, "keep-env", TRUE));
+    g_ptr_array_add(args->words, NULL);
+    return agent_container_attach(ctid, (char **)args->words->pdata + 1,
+                                  pct_args_get_bool(args, "keep-env", TRUE));
 }
 
 /* --- destroy --- */
 
-static const PctOption destroy_options[] = {
-    {"destroy-unreferenced-disks", 0, PCT_BOOLEAN},
-    {"force", 0, PCT_BOOLEAN},
-    {"purge", 0, PCT_BOOLEAN},
+const PctOption pct_destroy_options[] = {
+    {"destroy-unreferenced-disks", 0, PCT_BOOLEAN, NULL, "0",
+     "Free also volumes of this id that the file does not name.", PCT_ANY},
+    {"force", 0, PCT_BOOLEAN, NULL, "0", "Stop it first.", PCT_ANY},
+    {"purge", 0, PCT_BOOLEAN, NULL, "0",
+     "Remove it also from jobs and other configuration.", PCT_ANY},
     {NULL}};
-static const PctCommand destroy_command = {
-    "destroy", "pct destroy <vmid> [OPTIONS]", destroy_options, 1, 1};
 
 /* A lock outlives the command that set it, when that was killed. */
 static void
@@ -256,23 +243,21 @@ hint_at_unlock(guint32 ctid, const GError *error)
 }
 
 int
-pct_destroy(int argc, char **argv)
+pct_destroy(const PctArgs *args)
 {
     static const char *const missing[] = {"destroy-unreferenced-disks", "purge",
                                           NULL};
-    g_auto(PctArgs) args = {0};
     g_autoptr(GError) error = NULL;
     guint32 ctid;
 
-    if (!pct_args_parse(&args, &destroy_command, argc, argv) ||
-        unsupported(&args, missing) != 0) {
+    if (unsupported(args, missing) != 0) {
         return PCT_EXIT_FAILED;
     }
-    ctid = pct_target(&destroy_command, &args, argc, argv);
+    ctid = pct_target(args);
     if (ctid == 0) {
         return PCT_EXIT_FAILED;
     }
-    if (!agent_ops_destroy(ctid, pct_args_get_bool(&args, "force", FALSE),
+    if (!agent_ops_destroy(ctid, pct_args_get_bool(args, "force", FALSE),
                            &error)) {
         int status = pct_fail(error);
 
@@ -284,21 +269,13 @@ pct_destroy(int argc, char **argv)
 
 /* --- unlock --- */
 
-static const PctOption unlock_options[] = {{NULL}};
-static const PctCommand unlock_command = {"unlock", "pct unlock <vmid>",
-                                          unlock_options, 1, 1};
-
 int
-pct_unlock(int argc, char **argv)
+pct_unlock(const PctArgs *args)
 {
-    g_auto(PctArgs) args = {0};
     g_autoptr(GError) error = NULL;
     guint32 ctid;
 
-    if (!pct_args_parse(&args, &unlock_command, argc, argv)) {
-        return PCT_EXIT_FAILED;
-    }
-    ctid = pct_target(&unlock_command, &args, argc, argv);
+    ctid = pct_target(args);
     if (ctid == 0) {
         return PCT_EXIT_FAILED;
     }

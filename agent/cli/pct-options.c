@@ -5,17 +5,22 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "agent/core/propstring.h"
+#include "agent/core/guestopts.h"
 
 enum { EXIT_USAGE = 255 };
 
 /* Parsing, with the names of this command spelled out. */
 typedef struct {
     PctArgs *args;
-    const PctCommand *command;
     GPtrArray *names;  /* char, all full names, sorted */
     GHashTable *kinds; /* full name to PctOptionKind */
 } Parser;
+
+static const PctOption format_option = {
+    "output-format", 0,
+    PCT_VALUE,       "<text | json | json-pretty | yaml>",
+    "text",          "How to print.",
+    PCT_FORMAT};
 
 void
 pct_args_clear(PctArgs *self)
@@ -24,10 +29,72 @@ pct_args_clear(PctArgs *self)
     g_clear_pointer(&self->options, g_hash_table_unref);
 }
 
-static gboolean
-refuse(const PctCommand *command, const char *message)
+/* --- the table --- */
+
+char *
+pct_command_synopsis(const PctCommand *command)
 {
-    fprintf(stderr, "400 %s\n%s\n", message, command->usage);
+    return g_strdup_printf("pct %s %s", command->name, command->arguments);
+}
+
+static PctOption
+option_of(const AgentGuestOpt *opt, GPtrArray *texts)
+{
+    PctOption row = {opt->name,     opt->count, PCT_VALUE, NULL,
+                     opt->fallback, opt->text,  PCT_ANY,   opt->props};
+
+    if (opt->flags & AGENT_OPT_REPEAT) {
+        row.kind = PCT_REPEAT;
+    } else if (opt->flags & AGENT_OPT_LIST) {
+        row.kind = PCT_LIST;
+    } else if (opt->rule.type == AGENT_VALUE_BOOLEAN) {
+        row.kind = PCT_BOOLEAN;
+    }
+    if (row.kind != PCT_BOOLEAN) {
+        row.type = agent_guestopt_describe(opt);
+        g_ptr_array_add(texts, (gpointer)row.type);
+    }
+    return row;
+}
+
+static gint
+by_option(gconstpointer a, gconstpointer b)
+{
+    return strcmp(((const PctOption *)a)->name, ((const PctOption *)b)->name);
+}
+
+PctOption *
+pct_command_options(const PctCommand *command, GPtrArray *texts)
+{
+    GArray *all = g_array_new(TRUE, TRUE, sizeof(PctOption));
+
+    for (const PctOption *own = command->options;
+         own != NULL && own->name != NULL; own++) {
+        g_array_append_vals(all, own, 1);
+    }
+    for (const AgentGuestOpt *opt = agent_guestopts(); opt->name != NULL;
+         opt++) {
+        if (opt->flags & command->guest_flags) {
+            PctOption row = option_of(opt, texts);
+
+            g_array_append_val(all, row);
+        }
+    }
+    if (command->prints) {
+        g_array_append_vals(all, &format_option, 1);
+    }
+    g_array_sort(all, by_option);
+    return (PctOption *)(gpointer)g_array_free(all, FALSE);
+}
+
+/* --- reading --- */
+
+static gboolean
+refuse(const PctArgs *args, const char *message)
+{
+    g_autofree char *synopsis = pct_command_synopsis(args->command);
+
+    fprintf(stderr, "400 %s\n%s\n", message, synopsis);
     return FALSE;
 }
 
@@ -47,9 +114,11 @@ add_name(Parser *self, char *name, PctOptionKind kind)
 static void
 spell_out(Parser *self)
 {
-    const PctOption *option = self->command->options;
+    g_autoptr(GPtrArray) texts = g_ptr_array_new_with_free_func(g_free);
+    g_autofree PctOption *options =
+        pct_command_options(self->args->command, texts);
 
-    for (; option != NULL && option->name != NULL; option++) {
+    for (const PctOption *option = options; option->name != NULL; option++) {
         if (option->count == 0) {
             add_name(self, g_strdup(option->name), option->kind);
         }
@@ -74,7 +143,8 @@ find_name(const Parser *self, const char *word)
         if (g_ascii_strcasecmp(name, word) == 0) {
             return name;
         }
-        if (g_ascii_strncasecmp(name, word, strlen(word)) == 0) {
+        if (*word != '\0' &&
+            g_ascii_strncasecmp(name, word, strlen(word)) == 0) {
             g_ptr_array_add(hits, (gpointer)name);
         }
     }
@@ -88,7 +158,7 @@ find_name(const Parser *self, const char *word)
         list = g_strjoinv(", ", (char **)hits->pdata);
         fprintf(stderr, "Option %s is ambiguous (%s)\n", word, list);
     }
-    (void)refuse(self->command, "unable to parse option");
+    (void)refuse(self->args, "unable to parse option");
     return NULL;
 }
 
@@ -96,10 +166,13 @@ static void
 store(Parser *self, const char *name, PctOptionKind kind, const char *value)
 {
     const char *before = g_hash_table_lookup(self->args->options, name);
-    char *stored = kind == PCT_LIST && before != NULL
-                       ? g_strconcat(before, ",", value, NULL)
-                       : g_strdup(value);
+    char *stored = g_strdup(value);
 
+    if (before != NULL && (kind == PCT_LIST || kind == PCT_REPEAT)) {
+        g_free(stored);
+        stored =
+            g_strconcat(before, kind == PCT_LIST ? "," : "\n", value, NULL);
+    }
     g_hash_table_replace(self->args->options, g_strdup(name), stored);
 }
 
@@ -117,7 +190,7 @@ take_boolean(Parser *self,
     if (value != NULL) {
         b = agent_value_boolean(value);
         if (b < 0) {
-            return refuse(self->command, "unable to parse boolean option");
+            return refuse(self->args, "unable to parse boolean option");
         }
     } else if (next != NULL && agent_value_boolean(next) >= 0) {
         b = agent_value_boolean(next);
@@ -150,18 +223,25 @@ take_option(Parser *self, const char *word, const char *next)
     }
     if (value == NULL && next == NULL) {
         fprintf(stderr, "Option %s requires an argument\n", name);
-        return refuse(self->command, "unable to parse option");
+        return refuse(self->args, "unable to parse option");
     }
     store(self, name, kind, value != NULL ? value : next);
     return value != NULL ? 1 : 2;
 }
 
 static gboolean
-take_words(Parser *self, int argc, char **argv)
+is_help(const char *word)
+{
+    return strcmp(word, "-h") == 0 || strcmp(word, "--help") == 0 ||
+           strcmp(word, "-help") == 0;
+}
+
+static gboolean
+take_words(Parser *self, int argc, char **argv, gboolean *wants_help)
 {
     int i = 1;
 
-    while (i < argc) {
+    while (i < argc && !*wants_help) {
         const char *word = argv[i];
         int used = 1;
 
@@ -171,7 +251,9 @@ take_words(Parser *self, int argc, char **argv)
             }
             return TRUE;
         }
-        if (word[0] == '-' && word[1] != '\0') {
+        if (is_help(word)) {
+            *wants_help = TRUE;
+        } else if (word[0] == '-' && word[1] != '\0') {
             used = take_option(self, word, i + 1 < argc ? argv[i + 1] : NULL);
             if (used == 0) {
                 return FALSE;
@@ -184,28 +266,57 @@ take_words(Parser *self, int argc, char **argv)
     return TRUE;
 }
 
+static gboolean
+check_format(const PctArgs *args)
+{
+    static const char *const formats[] = {"text", "json", "json-pretty", "yaml",
+                                          NULL};
+    const char *format = pct_args_get(args, "output-format");
+    g_autofree char *problem = NULL;
+
+    if (format == NULL || g_strv_contains(formats, format)) {
+        return TRUE;
+    }
+    problem = g_strdup_printf("output-format: value '%s' does not have a value "
+                              "in the enumeration 'text, json, json-pretty, "
+                              "yaml'",
+                              format);
+    (void)pct_bad_parameter(args, problem);
+    return FALSE;
+}
+
 gboolean
-pct_args_parse(PctArgs *self, const PctCommand *command, int argc, char **argv)
+pct_args_parse(PctArgs *self,
+               const PctCommand *command,
+               int argc,
+               char **argv,
+               gboolean *wants_help)
 {
     g_autoptr(GPtrArray) names = g_ptr_array_new_with_free_func(g_free);
     g_autoptr(GHashTable) kinds = g_hash_table_new(g_str_hash, g_str_equal);
-    Parser parser = {
-        .args = self, .command = command, .names = names, .kinds = kinds};
+    Parser parser = {.args = self, .names = names, .kinds = kinds};
 
+    self->command = command;
+    self->argc = argc;
+    self->argv = argv;
     self->words = g_ptr_array_new_with_free_func(g_free);
     self->options =
         g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    *wants_help = FALSE;
     spell_out(&parser);
-    if (!take_words(&parser, argc, argv)) {
+    if (!take_words(&parser, argc, argv, wants_help)) {
         return FALSE;
     }
+    if (*wants_help) {
+        return TRUE;
+    }
     if (self->words->len < command->min_words) {
-        return refuse(command, "not enough arguments");
+        return refuse(self, "not enough arguments");
     }
     if (self->words->len > command->max_words) {
-        return refuse(command, "too many arguments");
+        return refuse(self, "too many arguments");
     }
-    return TRUE;
+    return check_format(self);
 }
 
 const char *
@@ -222,14 +333,119 @@ pct_args_get_bool(const PctArgs *self, const char *name, gboolean fallback)
     return value != NULL ? strcmp(value, "1") == 0 : fallback;
 }
 
-int
-pct_bad_parameters(const PctCommand *command, GPtrArray *problems)
+/* --- complaints --- */
+
+/* "dev1: invalid format - format error\npath: ..." names the inner keys by
+ * their whole path. What is of a format ends in a blank line. */
+static void
+print_problem(const char *problem)
 {
+    g_auto(GStrv) lines = g_strsplit(problem, "\n", -1);
+    gsize n = strcspn(problem, ":");
+
+    fprintf(stderr, "%s\n", lines[0]);
+    for (guint i = 1; lines[i] != NULL; i++) {
+        if (*lines[i] != '\0') {
+            fprintf(stderr, "%.*s.%s\n", (int)n, problem, lines[i]);
+        }
+    }
+    if (strstr(problem, ": invalid format - ") != NULL) {
+        fputc('\n', stderr);
+    }
+}
+
+int
+pct_bad_parameters(const PctArgs *args, GPtrArray *problems)
+{
+    g_autofree char *synopsis = pct_command_synopsis(args->command);
+
     g_ptr_array_sort(problems, by_text);
     fprintf(stderr, "400 Parameter verification failed.\n");
     for (guint i = 0; i < problems->len; i++) {
-        fprintf(stderr, "%s\n", (const char *)problems->pdata[i]);
+        print_problem(problems->pdata[i]);
     }
-    fprintf(stderr, "\n%s\n", command->usage);
+    fprintf(stderr, "%s\n", synopsis);
     return EXIT_USAGE;
+}
+
+int
+pct_bad_parameter(const PctArgs *args, const char *problem)
+{
+    g_autoptr(GPtrArray) problems = g_ptr_array_new();
+
+    g_ptr_array_add(problems, (gpointer)problem);
+    return pct_bad_parameters(args, problems);
+}
+
+/* --- help --- */
+
+enum { WRAP_AT = 76, TEXT_INDENT = 13, NAME_WIDTH = 10 };
+
+static void
+print_wrapped(const char *text, guint indent)
+{
+    g_auto(GStrv) words = g_strsplit(text, " ", -1);
+    gsize column = 0;
+
+    for (char **word = words; *word != NULL; word++) {
+        if (column > 0 && column + 1 + strlen(*word) > WRAP_AT) {
+            putchar('\n');
+            column = 0;
+        }
+        if (column == 0) {
+            printf("%*s%s", (int)indent, "", *word);
+            column = indent + strlen(*word);
+        } else {
+            printf(" %s", *word);
+            column += 1 + strlen(*word);
+        }
+    }
+    putchar('\n');
+}
+
+static void
+print_keys(const AgentPropKey *props)
+{
+    for (; props != NULL && props->name != NULL; props++) {
+        g_autofree char *type = agent_value_describe(&props->rule);
+        g_autofree char *text =
+            g_strdup_printf("%s=%s: %s%s%s", props->name, type, props->text,
+                            props->fallback != NULL ? "; default " : "",
+                            props->fallback != NULL ? props->fallback : "");
+
+        print_wrapped(text, TEXT_INDENT + 2);
+    }
+}
+
+/* What has keys of its own is explained key by key. */
+static void
+print_option(const PctOption *option)
+{
+    g_autofree char *name =
+        g_strdup_printf("--%s%s", option->name, option->count > 0 ? "[n]" : "");
+    const char *type = option->type != NULL ? option->type : "<boolean>";
+
+    printf("  %-*s %s", NAME_WIDTH, name, type);
+    if (option->fallback != NULL) {
+        printf("   (default=%s)", option->fallback);
+    }
+    printf("\n\n");
+    print_wrapped(option->text, TEXT_INDENT);
+    print_keys(option->props);
+    putchar('\n');
+}
+
+void
+pct_command_help(const PctCommand *command)
+{
+    g_autofree char *synopsis = pct_command_synopsis(command);
+    g_autoptr(GPtrArray) texts = g_ptr_array_new_with_free_func(g_free);
+    g_autofree PctOption *options = pct_command_options(command, texts);
+
+    printf("USAGE: %s\n\n", synopsis);
+    print_wrapped(command->summary, 2);
+    putchar('\n');
+    for (const PctOption *option = options; option->name != NULL; option++) {
+        print_option(option);
+    }
 }

@@ -332,24 +332,24 @@ is_idmap_item(const char *item)
     return TRUE;
 }
 
-char *
-agent_format_idmap(const char *value)
+gboolean
+agent_pattern_idmap(const char *value)
 {
     g_auto(GStrv) items = g_strsplit(value, ";", -1);
 
     if (strcmp(value, "passthrough") == 0) {
-        return NULL;
+        return TRUE;
     }
     for (char **item = items; *item != NULL; item++) {
         if (!is_idmap_item(*item)) {
-            return g_strdup_printf("invalid id map entry '%s'", *item);
+            return FALSE;
         }
     }
-    return NULL;
+    return items[0] != NULL;
 }
 
-char *
-agent_format_mountoptions(const char *value)
+gboolean
+agent_pattern_mountoptions(const char *value)
 {
     static const char *const known[] = {
         "discard", "lazytime", "noatime", "nodev", "noexec", "nosuid", NULL};
@@ -357,10 +357,10 @@ agent_format_mountoptions(const char *value)
 
     for (char **item = items; *item != NULL; item++) {
         if (!g_strv_contains(known, *item)) {
-            return g_strdup_printf("unknown mount option '%s'", *item);
+            return FALSE;
         }
     }
-    return NULL;
+    return items[0] != NULL;
 }
 
 static gboolean
@@ -396,7 +396,7 @@ agent_pattern_trunks(const char *value)
             return FALSE;
         }
     }
-    return TRUE;
+    return items[0] != NULL;
 }
 
 gboolean
@@ -410,4 +410,23 @@ gboolean
 agent_pattern_fs_types(const char *value)
 {
     return only(value, "_; ");
+}
+
+/* One or more characters; the command to run as init. */
+gboolean
+agent_pattern_entrypoint(const char *value)
+{
+    return *value != '\0' && agent_text_is_plain(value);
+}
+
+/* VAR=value */
+gboolean
+agent_pattern_variable(const char *value)
+{
+    gsize n = 0;
+
+    while (g_ascii_isalnum(value[n]) || value[n] == '_') {
+        n++;
+    }
+    return n > 0 && value[n] == '=' && agent_text_is_plain(value);
 }

@@ -25,13 +25,15 @@ char *agent_format_timezone(const char *value);
 char *agent_format_startup(const char *value);
 char *agent_format_config_id(const char *value);
 char *agent_format_device_path(const char *value);
-char *agent_format_idmap(const char *value);
-char *agent_format_mountoptions(const char *value);
 
 gboolean agent_pattern_interface(const char *value);
 gboolean agent_pattern_trunks(const char *value);
 gboolean agent_pattern_device_mode(const char *value);
 gboolean agent_pattern_fs_types(const char *value);
+gboolean agent_pattern_idmap(const char *value);
+gboolean agent_pattern_mountoptions(const char *value);
+gboolean agent_pattern_entrypoint(const char *value);
+gboolean agent_pattern_variable(const char *value);
 
 /* STORAGE of `STORAGE:NAME`: at least two characters, a letter first. */
 gboolean agent_storage_id_is_valid(const char *text, gsize length);

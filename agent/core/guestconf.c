@@ -4,6 +4,7 @@
 
 #include "agent/core/formats.h"
 #include "agent/core/guestopts.h"
+#include "agent/core/rawkeys.h"
 #include "common/names.h"
 
 #include <string.h>
@@ -301,26 +302,48 @@ keep_unparsed(Parser *self, const char *line)
     mark_broken(self, "neither 'option: value' nor a comment");
 }
 
+/* Why the line is of no use, or what is odd about it; NULL: nothing. What is of
+ * no use is kept as it is, but never reaches liblxc. */
 static void
-take_raw_pair(Parser *self, const char *key, const char *value)
+diagnose_raw(Parser *self, const AgentRawKey *known, const char *key)
 {
+    if (known->verdict == AGENT_RAW_LIMIT) {
+        diagnose(self, "%s: lxc.limit.* was renamed to lxc.prlimit.*", key);
+    } else if (known->verdict == AGENT_RAW_CGROUP) {
+        diagnose(self,
+                 "%s is deprecated, this will be a hard error in the future!",
+                 key);
+    } else if (known->verdict == AGENT_RAW_RENAMED) {
+        diagnose(self, "%s is deprecated and was renamed to %s", key,
+                 known->name);
+    }
+}
+
+static void
+take_raw_pair(Parser *self,
+              const char *line,
+              const char *key,
+              const char *value)
+{
+    g_auto(AgentRawKey) known = {0};
+
     if (strcmp(key, "lxc.environment.runtime") == 0) {
         if (*value != '\0') {
             g_ptr_array_add(self->section->env, g_strdup(value));
         }
         return;
     }
-    if (strcmp(key, "lxc.rootfs.path") == 0) {
-        diagnose(self, "lxc.rootfs.path: lxc.rootfs.path is auto generated "
-                       "from rootfs");
+    agent_rawkey_judge(key, &known);
+    if (known.verdict == AGENT_RAW_REFUSED) {
+        g_ptr_array_add(self->section->unparsed, g_strdup(line));
+        if (known.name != NULL) {
+            diagnose(self, "%s: %s", key, known.name);
+        } else {
+            diagnose(self, "unable to parse config: %s", line);
+        }
         return;
     }
-    if (strcmp(key, "lxc.rootfs.options") == 0) {
-        diagnose(self,
-                 "lxc.rootfs.options: lxc.rootfs.options is not supported, "
-                 "please use mount point options in the \"rootfs\" key");
-        return;
-    }
+    diagnose_raw(self, &known, key);
     section_add_raw(self->section, key, value);
 }
 
@@ -349,7 +372,7 @@ take_raw(Parser *self, const char *line)
     }
     key = g_strndup(line, n);
     value = g_strstrip(g_strdup(after + 1));
-    take_raw_pair(self, key, value);
+    take_raw_pair(self, line, key, value);
     return TRUE;
 }
 
@@ -362,7 +385,7 @@ store_value(Parser *self, const char *key, const char *value)
 
     if (opt != NULL) {
         stored = agent_guestopt_read(opt, value, &error);
-    } else if (strcmp(key, "delete") != 0) {
+    } else {
         diagnose(self, "unable to parse value of '%s' - unknown setting '%s'",
                  key, key);
     }
@@ -377,6 +400,64 @@ store_value(Parser *self, const char *key, const char *value)
     g_hash_table_replace(self->section->values, g_strdup(key),
                          stored != NULL ? g_steal_pointer(&stored)
                                         : g_strdup(value));
+}
+
+static gint
+by_text(gconstpointer a, gconstpointer b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* `delete:` is kept as a comma list, sorted, each once. */
+static void
+store_deletions(Section *section, const char *list)
+{
+    g_auto(GStrv) items = agent_list_split(list);
+    g_autoptr(GPtrArray) sorted = g_ptr_array_new();
+    g_autofree char *text = NULL;
+
+    for (char **item = items; *item != NULL; item++) {
+        if (!g_ptr_array_find_with_equal_func(sorted, *item, g_str_equal,
+                                              NULL)) {
+            g_ptr_array_add(sorted, *item);
+        }
+    }
+    g_ptr_array_sort(sorted, by_text);
+    g_ptr_array_add(sorted, NULL);
+    text = g_strjoinv(",", (char **)sorted->pdata);
+    if (*text == '\0') {
+        g_hash_table_remove(section->values, "delete");
+    } else {
+        g_hash_table_replace(section->values, g_strdup("delete"),
+                             g_steal_pointer(&text));
+    }
+}
+
+/* A snapshot called "pending" may have one, too: the reference's reader does
+ * not tell them apart. */
+static void
+take_deletions(Parser *self, const char *line, const char *list)
+{
+    const char *name = self->section->name;
+
+    if (name != NULL && (self->section == self->conf->pending ||
+                         g_ascii_strcasecmp(name, "pending") == 0)) {
+        store_deletions(self->section, list);
+        return;
+    }
+    g_ptr_array_add(self->section->unparsed, g_strdup(line));
+    diagnose(self, "property 'delete' is only allowed in [pve:pending]");
+}
+
+/* `env: VAR=value`: the file knows it as lxc.environment.runtime. */
+static void
+take_variable(Parser *self, const char *value)
+{
+    if (agent_pattern_variable(value)) {
+        g_ptr_array_add(self->section->env, g_strdup(value));
+    } else {
+        store_value(self, "env", value);
+    }
 }
 
 /* `^([a-z][a-z_]*\d*):\s*(.+?)\s*$` */
@@ -403,18 +484,35 @@ take_option(Parser *self, const char *line)
     stripped = g_strstrip(g_strdup(value));
     if (strcmp(key, "description") == 0) {
         append_decoded(self->section->description, stripped);
-        return TRUE;
-    }
-    if (strcmp(key, "delete") == 0 && self->section != self->conf->pending) {
-        diagnose(self, "property 'delete' is only allowed in [pve:pending]");
-        return TRUE;
-    }
-    if (*stripped == '\0') {
+    } else if (strcmp(key, "delete") == 0) {
+        take_deletions(self, line, stripped);
+    } else if (*stripped == '\0') {
         /* An option set to nothing: the same as not set. */
         g_hash_table_remove(self->section->values, key);
-        return TRUE;
+    } else if (strcmp(key, "env") == 0) {
+        take_variable(self, stripped);
+    } else {
+        store_value(self, key, stripped);
     }
-    store_value(self, key, stripped);
+    return TRUE;
+}
+
+/* The reference finds `snapstate: prepare` behind blanks, too. */
+static gboolean
+take_snapstate(Parser *self, const char *line)
+{
+    g_autofree char *text = g_strstrip(g_strdup(line));
+    const char *state = text + strlen("snapstate:");
+
+    if (!g_str_has_prefix(text, "snapstate:")) {
+        return FALSE;
+    }
+    state += strspn(state, " \t");
+    if (strcmp(state, "prepare") != 0 && strcmp(state, "delete") != 0) {
+        return FALSE;
+    }
+    g_hash_table_replace(self->section->values, g_strdup("snapstate"),
+                         g_strdup(state));
     return TRUE;
 }
 
@@ -433,7 +531,8 @@ take_line(Parser *self, const char *line)
         g_string_append_c(self->section->description, '\n');
         return;
     }
-    if (!take_raw(self, line) && !take_option(self, line)) {
+    if (!take_raw(self, line) && !take_snapstate(self, line) &&
+        !take_option(self, line)) {
         keep_unparsed(self, line);
     }
 }
@@ -473,7 +572,11 @@ agent_guestconf_parse(guint32 ctid,
         text += n + 1;
     }
     flush_foreign(&self);
+    /* Of snapshots alone. */
     g_hash_table_remove(self.conf->main->values, "snapstate");
+    if (self.conf->pending != NULL) {
+        g_hash_table_remove(self.conf->pending->values, "snapstate");
+    }
     return self.conf;
 }
 
@@ -516,12 +619,6 @@ write_description(GString *out, const Section *section)
         g_string_append_c(out, '\n');
         p += n + (p[n] == '\n' ? 1 : 0);
     }
-}
-
-static gint
-by_text(gconstpointer a, gconstpointer b)
-{
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
 }
 
 static char **
@@ -636,6 +733,63 @@ agent_guestconf_serialize(const AgentGuestConf *conf)
     return g_string_free(out, FALSE);
 }
 
+/* FALSE with @error when @text, of @key, would not stay on its line. */
+static gboolean
+fits_line(const char *key, const char *text, GError **error)
+{
+    if (agent_text_is_plain(text)) {
+        return TRUE;
+    }
+    g_set_error(error, AGENT_GUESTCONF_ERROR, AGENT_GUESTCONF_ERROR_VALUE,
+                "detected invalid %s inside property '%s'",
+                strchr(text, '\n') != NULL ? "newline" : "control character",
+                key);
+    return FALSE;
+}
+
+static gboolean
+section_fits(const Section *section, GError **error)
+{
+    GHashTableIter iter;
+    gpointer key, value;
+
+    g_hash_table_iter_init(&iter, section->values);
+    while (g_hash_table_iter_next(&iter, &key, &value)) {
+        if (!fits_line(key, key, error) || !fits_line(key, value, error)) {
+            return FALSE;
+        }
+    }
+    for (guint i = 0; i < section->env->len; i++) {
+        if (!fits_line("env", section->env->pdata[i], error)) {
+            return FALSE;
+        }
+    }
+    for (guint i = 0; i < section->raw->len; i++) {
+        const RawLine *line = section->raw->pdata[i];
+
+        if (!fits_line(line->key, line->key, error) ||
+            !fits_line(line->key, line->value, error)) {
+            return FALSE;
+        }
+    }
+    return TRUE;
+}
+
+gboolean
+agent_guestconf_is_writable(const AgentGuestConf *conf, GError **error)
+{
+    if (!section_fits(conf->main, error) ||
+        (conf->pending != NULL && !section_fits(conf->pending, error))) {
+        return FALSE;
+    }
+    for (guint i = 0; i < conf->snapshots->len; i++) {
+        if (!section_fits(conf->snapshots->pdata[i], error)) {
+            return FALSE;
+        }
+    }
+    return TRUE;
+}
+
 /* --- options --- */
 
 guint32
@@ -654,27 +808,56 @@ agent_guestconf_get(const AgentGuestConf *conf, const char *key)
     return g_hash_table_lookup(conf->main->values, key);
 }
 
+static void
+set_env(Section *section, const char *lines)
+{
+    g_auto(GStrv) items = g_strsplit(lines, "\n", -1);
+
+    g_ptr_array_set_size(section->env, 0);
+    for (char **item = items; *item != NULL; item++) {
+        if (**item != '\0') {
+            g_ptr_array_add(section->env, g_strdup(*item));
+        }
+    }
+}
+
+/* As lines of a file have it: the last one ends, too. */
+static void
+set_description(Section *section, const char *text)
+{
+    g_string_assign(section->description, text);
+    if (*text != '\0' && !g_str_has_suffix(text, "\n")) {
+        g_string_append_c(section->description, '\n');
+    }
+}
+
+static void
+section_put(Section *section, const char *key, const char *value)
+{
+    const char *text = value != NULL ? value : "";
+
+    if (strcmp(key, "description") == 0) {
+        set_description(section, text);
+    } else if (strcmp(key, "env") == 0) {
+        set_env(section, text);
+        g_hash_table_remove(section->values, key);
+    } else if (*text == '\0') {
+        g_hash_table_remove(section->values, key);
+    } else {
+        g_hash_table_replace(section->values, g_strdup(key), g_strdup(text));
+    }
+}
+
 void
 agent_guestconf_set(AgentGuestConf *conf, const char *key, const char *value)
 {
-    if (value == NULL || *value == '\0') {
-        agent_guestconf_unset(conf, key);
-    } else if (strcmp(key, "description") == 0) {
-        g_string_assign(conf->main->description, value);
-    } else {
-        g_hash_table_replace(conf->main->values, g_strdup(key),
-                             g_strdup(value));
-    }
+    section_put(conf->main, key, value);
 }
 
 void
 agent_guestconf_unset(AgentGuestConf *conf, const char *key)
 {
-    if (strcmp(key, "description") == 0) {
-        g_string_truncate(conf->main->description, 0);
-    } else {
-        g_hash_table_remove(conf->main->values, key);
-    }
+    section_put(conf->main, key, NULL);
 }
 
 void
@@ -837,100 +1020,168 @@ agent_guestconf_has_pending(const AgentGuestConf *conf)
     return conf->pending != NULL && !is_empty(conf->pending);
 }
 
-static gboolean
-is_volume_key(const char *key)
+static Section *
+section_of(const AgentGuestConf *conf, AgentGuestSection which)
 {
-    return strcmp(key, "rootfs") == 0 ||
-           agent_guestopt_index(key, "mp", 256) >= 0 ||
-           agent_guestopt_index(key, "unused", 256) >= 0;
+    return which == AGENT_SECTION_MAIN ? conf->main : conf->pending;
 }
 
-/* Carries out the queued deletions in @main. Returns: (owned) those that were
- * not, because they are of volumes; NULL when there are none. */
 static char *
-apply_deletions(AgentGuestConf *main, const char *list, gboolean with_volumes)
+join_env(const Section *section)
 {
+    GString *out = g_string_new(NULL);
+
+    for (guint i = 0; i < section->env->len; i++) {
+        g_string_append_printf(out, "%s%s", i > 0 ? "\n" : "",
+                               (const char *)section->env->pdata[i]);
+    }
+    return g_string_free(out, FALSE);
+}
+
+char *
+agent_guestconf_peek(const AgentGuestConf *conf,
+                     AgentGuestSection which,
+                     const char *key)
+{
+    const Section *section = section_of(conf, which);
+
+    if (section == NULL) {
+        return NULL;
+    }
+    if (strcmp(key, "description") == 0 && section->description->len > 0) {
+        return g_strdup(section->description->str);
+    }
+    if (strcmp(key, "env") == 0 && section->env->len > 0) {
+        return join_env(section);
+    }
+    return g_strdup(g_hash_table_lookup(section->values, key));
+}
+
+void
+agent_guestconf_put(AgentGuestConf *conf,
+                    AgentGuestSection which,
+                    const char *key,
+                    const char *value)
+{
+    if (which == AGENT_SECTION_PENDING && conf->pending == NULL) {
+        conf->pending = section_new("pve:pending");
+    }
+    section_put(section_of(conf, which), key, value);
+}
+
+char **
+agent_guestconf_section_keys(const AgentGuestConf *conf,
+                             AgentGuestSection which)
+{
+    const Section *section = section_of(conf, which);
+    g_autoptr(GPtrArray) keys = g_ptr_array_new();
+    GHashTableIter iter;
+    gpointer key;
+
+    if (section != NULL) {
+        g_hash_table_iter_init(&iter, section->values);
+        while (g_hash_table_iter_next(&iter, &key, NULL)) {
+            if (strcmp(key, "delete") != 0 && strcmp(key, "env") != 0) {
+                g_ptr_array_add(keys, g_strdup(key));
+            }
+        }
+        if (section->description->len > 0) {
+            g_ptr_array_add(keys, g_strdup("description"));
+        }
+        if (section->env->len > 0 ||
+            g_hash_table_contains(section->values, "env")) {
+            g_ptr_array_add(keys, g_strdup("env"));
+        }
+    }
+    g_ptr_array_sort(keys, by_text);
+    g_ptr_array_add(keys, NULL);
+    return (char **)g_ptr_array_steal(keys, NULL);
+}
+
+char **
+agent_guestconf_deletions(const AgentGuestConf *conf)
+{
+    const char *list =
+        conf->pending != NULL
+            ? g_hash_table_lookup(conf->pending->values, "delete")
+            : NULL;
     g_auto(GStrv) items = agent_list_split(list != NULL ? list : "");
-    g_autoptr(GString) left = g_string_new(NULL);
+    g_autoptr(GPtrArray) keys = g_ptr_array_new();
 
     for (char **item = items; *item != NULL; item++) {
-        const char *key = **item == '!' ? *item + 1 : *item;
-
-        if (with_volumes || !is_volume_key(key)) {
-            agent_guestconf_unset(main, key);
-        } else {
-            g_string_append_printf(left, "%s%s", left->len > 0 ? "," : "",
-                                   *item);
-        }
+        g_ptr_array_add(keys, g_strdup(*item + (**item == '!')));
     }
-    return left->len > 0 ? g_string_free(g_steal_pointer(&left), FALSE) : NULL;
+    g_ptr_array_sort(keys, by_text);
+    g_ptr_array_add(keys, NULL);
+    return (char **)g_ptr_array_steal(keys, NULL);
 }
 
-/* Moves @pending into the main section of @target; what is of volumes only
- * @with_volumes, else it stays. */
-static void
-apply_section(AgentGuestConf *target, Section *pending, gboolean with_volumes)
+void
+agent_guestconf_queue_deletion(AgentGuestConf *conf, const char *key)
 {
-    g_autofree char *left = apply_deletions(
-        target, g_hash_table_lookup(pending->values, "delete"), with_volumes);
-    GHashTableIter iter;
-    gpointer key, value;
-
-    g_hash_table_iter_init(&iter, pending->values);
-    while (g_hash_table_iter_next(&iter, &key, &value)) {
-        if (strcmp(key, "delete") == 0) {
-            g_hash_table_iter_remove(&iter);
-        } else if (with_volumes || !is_volume_key(key)) {
-            agent_guestconf_set(target, key, value);
-            g_hash_table_iter_remove(&iter);
-        }
-    }
-    if (left != NULL) {
-        g_hash_table_insert(pending->values, g_strdup("delete"),
-                            g_steal_pointer(&left));
-    }
-    if (pending->description->len > 0) {
-        agent_guestconf_set(target, "description", pending->description->str);
-        g_string_truncate(pending->description, 0);
-    }
-    if (pending->env->len > 0) {
-        g_ptr_array_set_size(target->main->env, 0);
-        for (guint i = 0; i < pending->env->len; i++) {
-            agent_guestconf_add_env(target, pending->env->pdata[i]);
-        }
-        g_ptr_array_set_size(pending->env, 0);
-    }
-}
-
-gboolean
-agent_guestconf_apply_pending(AgentGuestConf *conf)
-{
-    g_autofree char *before = agent_guestconf_serialize(conf);
-    g_autofree char *after = NULL;
+    g_auto(GStrv) queued = agent_guestconf_deletions(conf);
+    g_autofree char *list = g_strjoinv(",", queued);
+    g_autofree char *more = g_strdup_printf("%s,%s", list, key);
 
     if (conf->pending == NULL) {
-        return FALSE;
+        conf->pending = section_new("pve:pending");
     }
-    apply_section(conf, conf->pending, FALSE);
-    after = agent_guestconf_serialize(conf);
-    return strcmp(before, after) != 0;
+    store_deletions(conf->pending, more);
+}
+
+void
+agent_guestconf_unqueue_deletion(AgentGuestConf *conf, const char *key)
+{
+    g_auto(GStrv) queued = agent_guestconf_deletions(conf);
+    g_autoptr(GString) left = g_string_new(NULL);
+
+    if (conf->pending == NULL) {
+        return;
+    }
+    for (char **item = queued; *item != NULL; item++) {
+        if (strcmp(*item, key) != 0) {
+            g_string_append_printf(left, "%s,", *item);
+        }
+    }
+    store_deletions(conf->pending, left->str);
 }
 
 AgentGuestConf *
 agent_guestconf_with_pending(const AgentGuestConf *conf)
 {
     AgentGuestConf *view = agent_guestconf_new(conf->ctid);
+    g_auto(GStrv) deleted = agent_guestconf_deletions(conf);
+    g_auto(GStrv) keys =
+        agent_guestconf_section_keys(conf, AGENT_SECTION_PENDING);
 
     section_free(view->main);
     view->main = section_copy(conf->main, NULL);
     view->broken = g_strdup(conf->broken);
-    if (conf->pending != NULL) {
-        Section *pending = section_copy(conf->pending, NULL);
+    for (char **key = deleted; *key != NULL; key++) {
+        section_put(view->main, *key, NULL);
+    }
+    for (char **key = keys; *key != NULL; key++) {
+        g_autofree char *value =
+            agent_guestconf_peek(conf, AGENT_SECTION_PENDING, *key);
 
-        apply_section(view, pending, TRUE);
-        section_free(pending);
+        section_put(view->main, *key, value);
     }
     return view;
+}
+
+char **
+agent_guestconf_snapshot_names(const AgentGuestConf *conf)
+{
+    g_autoptr(GPtrArray) names = g_ptr_array_new();
+
+    for (guint i = 0; i < conf->snapshots->len; i++) {
+        const Section *snapshot = conf->snapshots->pdata[i];
+
+        g_ptr_array_add(names, g_strdup(snapshot->name));
+    }
+    g_ptr_array_sort(names, by_text);
+    g_ptr_array_add(names, NULL);
+    return (char **)g_ptr_array_steal(names, NULL);
 }
 
 AgentGuestConf *
@@ -987,6 +1238,44 @@ collect_section(GHashTable *ids, const Section *section)
     while (g_hash_table_iter_next(&iter, &key, &value)) {
         collect_volume(ids, key, value);
     }
+}
+
+static gboolean
+section_uses(const Section *section, const char *volume, const char *except)
+{
+    GHashTableIter iter;
+    gpointer key, value;
+
+    g_hash_table_iter_init(&iter, section->values);
+    while (g_hash_table_iter_next(&iter, &key, &value)) {
+        g_autoptr(GHashTable) ids =
+            g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
+
+        if (except == NULL || strcmp(key, except) != 0) {
+            collect_volume(ids, key, value);
+        }
+        if (g_hash_table_contains(ids, volume)) {
+            return TRUE;
+        }
+    }
+    return FALSE;
+}
+
+gboolean
+agent_guestconf_uses_volume(const AgentGuestConf *conf,
+                            const char *volume,
+                            const char *except)
+{
+    if (section_uses(conf->main, volume, except) ||
+        (conf->pending != NULL && section_uses(conf->pending, volume, NULL))) {
+        return TRUE;
+    }
+    for (guint i = 0; i < conf->snapshots->len; i++) {
+        if (section_uses(conf->snapshots->pdata[i], volume, NULL)) {
+            return TRUE;
+        }
+    }
+    return FALSE;
 }
 
 char **

@@ -94,6 +94,11 @@ gboolean agent_guestconf_is_broken(const AgentGuestConf *conf,
                                    const char **reason);
 /* Returns: (owned) the canonical text. */
 char *agent_guestconf_serialize(const AgentGuestConf *conf);
+/* Could the text be read back as what it is? FALSE when a key or value of any
+ * section has a control character other than TAB, which could end its line:
+ * "detected invalid newline inside property 'KEY'". */
+gboolean agent_guestconf_is_writable(const AgentGuestConf *conf,
+                                     GError **error);
 
 /* --- options of the main section --- */
 
@@ -170,12 +175,42 @@ const char *const *agent_guestconf_env(const AgentGuestConf *conf);
 /* --- other sections --- */
 
 gboolean agent_guestconf_has_pending(const AgentGuestConf *conf);
-/* Moves pending entries into the main section, those of mount points and unused
- * volumes excepted. TRUE when something changed. */
-gboolean agent_guestconf_apply_pending(AgentGuestConf *conf);
+
+/* The two sections that changes go through (guestchange.h). */
+typedef enum {
+    AGENT_SECTION_MAIN,
+    AGENT_SECTION_PENDING,
+} AgentGuestSection;
+
+/* Returns: (owned) the value of @key there, or NULL. `env` is all variables,
+ * joined with LF. */
+char *agent_guestconf_peek(const AgentGuestConf *conf,
+                           AgentGuestSection section,
+                           const char *key);
+/* Stores a value unchecked; NULL or the empty string unsets it. */
+void agent_guestconf_put(AgentGuestConf *conf,
+                         AgentGuestSection section,
+                         const char *key,
+                         const char *value);
+/* Returns: (owned) all keys of the section, sorted bytewise, NULL-terminated:
+ * those of agent_guestconf_keys() and `env`; not `delete`. */
+char **agent_guestconf_section_keys(const AgentGuestConf *conf,
+                                    AgentGuestSection section);
+/* Returns: (owned) the options whose deletion is pending, sorted bytewise,
+ * without marks, NULL-terminated. */
+char **agent_guestconf_deletions(const AgentGuestConf *conf);
+void agent_guestconf_queue_deletion(AgentGuestConf *conf, const char *key);
+void agent_guestconf_unqueue_deletion(AgentGuestConf *conf, const char *key);
+/* Does any key but @except (nullable, of the main section) of any section name
+ * @volume? */
+gboolean agent_guestconf_uses_volume(const AgentGuestConf *conf,
+                                     const char *volume,
+                                     const char *except);
 /* Returns: (owned) main with pending values merged and pending deletions
  * removed; the result has no sections. */
 AgentGuestConf *agent_guestconf_with_pending(const AgentGuestConf *conf);
+/* Returns: (owned) the names of all snapshots, sorted, NULL-terminated. */
+char **agent_guestconf_snapshot_names(const AgentGuestConf *conf);
 /* Returns: (owned) the content of snapshot @name as a main section, or NULL
  * when there is none. */
 AgentGuestConf *agent_guestconf_snapshot(const AgentGuestConf *conf,

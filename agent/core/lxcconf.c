@@ -3,20 +3,14 @@
 #include "agent/core/lxcconf.h"
 
 #include "agent/core/guestopts.h"
+#include "agent/core/rawkeys.h"
 #include "common/paths.h"
 
 #include <string.h>
 
 #define INCLUDE_DIR "/usr/share/lxc/config"
 
-enum {
-    DEFAULT_MEMORY_MIB = 512,
-    DEFAULT_SHARES_V1 = 1024,
-    MIN_SHARES_V1 = 2,
-    MAX_WEIGHT_V2 = 10000,
-    CPU_PERIOD_US = 100000,
-    DEFAULT_TTYS = 2,
-};
+enum { DEFAULT_TTYS = 2 };
 
 typedef struct {
     const AgentGuestConf *conf;
@@ -241,84 +235,42 @@ add_hostname(Generator *self)
     line(self, "lxc.uts.name", "%s", name);
 }
 
+/* In the syntax of the version's keys. */
+static void
+add_limits(Generator *self, AgentCgroupVersion version, const GPtrArray *limits)
+{
+    const char *prefix =
+        version == AGENT_CGROUP_V2 ? "lxc.cgroup2" : "lxc.cgroup";
+
+    for (guint i = 0; i < limits->len; i++) {
+        const AgentLimit *limit = limits->pdata[i];
+        g_autofree char *key = g_strdup_printf("%s.%s", prefix, limit->file);
+
+        line(self, key, "%s", limit->value);
+    }
+}
+
 static void
 add_memory(Generator *self)
 {
-    guint64 memory =
-        agent_guestconf_get_uint(self->conf, "memory", DEFAULT_MEMORY_MIB);
-    guint64 swap = agent_guestconf_get_uint(self->conf, "swap", 0);
-    guint64 high =
-        memory >= 16384 ? (memory - 128) << 20 : memory * 1024 * 1016;
+    AgentCgroupVersion version = self->facts->memory;
+    g_autoptr(GPtrArray) limits =
+        agent_limits_memory(self->conf, version, self->facts->has_memsw);
 
-    switch (self->facts->memory) {
-    case AGENT_CGROUP_V2:
-        line(self, "lxc.cgroup2.memory.max", "%" G_GUINT64_FORMAT,
-             memory << 20);
-        line(self, "lxc.cgroup2.memory.high", "%" G_GUINT64_FORMAT, high);
-        line(self, "lxc.cgroup2.memory.swap.max", "%" G_GUINT64_FORMAT,
-             swap << 20);
-        break;
-    case AGENT_CGROUP_V1:
-        line(self, "lxc.cgroup.memory.limit_in_bytes", "%" G_GUINT64_FORMAT,
-             memory << 20);
-        if (self->facts->has_memsw) {
-            line(self, "lxc.cgroup.memory.memsw.limit_in_bytes",
-                 "%" G_GUINT64_FORMAT, (memory + swap) << 20);
-        }
-        break;
-    case AGENT_CGROUP_NONE:
+    add_limits(self, version, limits);
+    if (version == AGENT_CGROUP_NONE) {
         warn(self, "no memory controller: the container runs without a "
                    "memory limit");
-        break;
     }
-}
-
-static void
-add_cpu_v2(Generator *self, gint64 quota)
-{
-    if (quota > 0) {
-        line(self, "lxc.cgroup2.cpu.max", "%" G_GINT64_FORMAT " %d", quota,
-             CPU_PERIOD_US);
-    }
-    if (agent_guestconf_get(self->conf, "cpuunits") != NULL) {
-        guint64 units = agent_guestconf_get_uint(self->conf, "cpuunits", 100);
-
-        line(self, "lxc.cgroup2.cpu.weight", "%" G_GUINT64_FORMAT,
-             CLAMP(units, 1, MAX_WEIGHT_V2));
-    }
-}
-
-static void
-add_cpu_v1(Generator *self, gint64 quota)
-{
-    guint64 units =
-        agent_guestconf_get_uint(self->conf, "cpuunits", DEFAULT_SHARES_V1);
-
-    if (quota > 0) {
-        line(self, "lxc.cgroup.cpu.cfs_period_us", "%d", CPU_PERIOD_US);
-        line(self, "lxc.cgroup.cpu.cfs_quota_us", "%" G_GINT64_FORMAT, quota);
-    }
-    line(self, "lxc.cgroup.cpu.shares", "%" G_GUINT64_FORMAT,
-         MAX(units, MIN_SHARES_V1));
 }
 
 static void
 add_cpu(Generator *self)
 {
-    const char *limit = agent_guestconf_get(self->conf, "cpulimit");
-    gint64 quota = limit != NULL
-                       ? (gint64)(CPU_PERIOD_US * g_ascii_strtod(limit, NULL))
-                       : 0;
+    AgentCgroupVersion version = self->facts->cpu;
+    g_autoptr(GPtrArray) limits = agent_limits_cpu(self->conf, version, FALSE);
 
-    /* The kernel refuses quotas below one millisecond. */
-    if (quota > 0 && quota < 1000) {
-        quota = 1000;
-    }
-    if (self->facts->cpu == AGENT_CGROUP_V2) {
-        add_cpu_v2(self, quota);
-    } else if (self->facts->cpu == AGENT_CGROUP_V1) {
-        add_cpu_v1(self, quota);
-    }
+    add_limits(self, version, limits);
 }
 
 static void
@@ -491,48 +443,8 @@ add_environment(Generator *self)
 
 /* --- raw lines --- */
 
-/* Names from before LXC 3. */
-static const struct {
-    const char *old;
-    const char *new;
-} renamed[] = {
-    {"lxc.aa_allow_incomplete", "lxc.apparmor.allow_incomplete"},
-    {"lxc.aa_profile", "lxc.apparmor.profile"},
-    {"lxc.console", "lxc.console.path"},
-    {"lxc.devttydir", "lxc.tty.dir"},
-    {"lxc.devtty.dir", "lxc.tty.dir"},
-    {"lxc.haltsignal", "lxc.signal.halt"},
-    {"lxc.id_map", "lxc.idmap"},
-    {"lxc.init_cmd", "lxc.init.cmd"},
-    {"lxc.logfile", "lxc.log.file"},
-    {"lxc.loglevel", "lxc.log.level"},
-    {"lxc.mount", "lxc.mount.fstab"},
-    {"lxc.pts", "lxc.pty.max"},
-    {"lxc.rebootsignal", "lxc.signal.reboot"},
-    {"lxc.se_context", "lxc.selinux.context"},
-    {"lxc.seccomp", "lxc.seccomp.profile"},
-    {"lxc.stopsignal", "lxc.signal.stop"},
-    {"lxc.tty", "lxc.tty.max"},
-    {"lxc.utsname", "lxc.uts.name"},
-};
-
 static const char *const families[] = {"lxc.cgroup2", "lxc.cgroup", "lxc.net",
                                        "lxc.prlimit", "lxc.sysctl", NULL};
-
-/* Returns: (owned) today's name of @key. */
-static char *
-current_name(const char *key)
-{
-    if (g_str_has_prefix(key, "lxc.limit.")) {
-        return g_strconcat("lxc.prlimit.", key + strlen("lxc.limit."), NULL);
-    }
-    for (guint i = 0; i < G_N_ELEMENTS(renamed); i++) {
-        if (strcmp(key, renamed[i].old) == 0) {
-            return g_strdup(renamed[i].new);
-        }
-    }
-    return g_strdup(key);
-}
 
 /* The library answers for a family by its bare name only. */
 static gboolean
@@ -556,7 +468,7 @@ add_raw(Generator *self)
         g_autofree char *name = NULL;
 
         agent_guestconf_raw(self->conf, i, &key, &value);
-        name = current_name(key);
+        name = agent_rawkey_current(key);
         if (strcmp(name, key) != 0) {
             warn(self, "%s is deprecated and was renamed to %s", key, name);
         }

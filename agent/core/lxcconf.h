@@ -11,13 +11,7 @@
 #ifndef AGENT_LXCCONF_H
 #define AGENT_LXCCONF_H
 
-#include "agent/core/guestconf.h"
-
-typedef enum {
-    AGENT_CGROUP_NONE,
-    AGENT_CGROUP_V1,
-    AGENT_CGROUP_V2,
-} AgentCgroupVersion;
+#include "agent/core/limits.h"
 
 typedef struct {
     AgentCgroupVersion memory, cpu, cpuset;

@@ -158,7 +158,7 @@ agent_value_read(const AgentValueRule *rule, const char *value, GError **error)
         break;
     }
     if (rule->format != NULL && (message = rule->format(value)) != NULL) {
-        return bad(error, "invalid format - %s", message);
+        return bad(error, "%s", message);
     }
     if (rule->pattern != NULL && !rule->pattern(value)) {
         return bad(error, "value does not match the regex pattern");
@@ -166,28 +166,73 @@ agent_value_read(const AgentValueRule *rule, const char *value, GError **error)
     return g_strdup(value);
 }
 
-/* The command line takes `+512` and `1e3`; stored is what the file takes. */
+/* `[+-]?\d+`: returns (owned) the digits with a '-' where there was one; NULL:
+ * something else. */
 static char *
-canonical_number(AgentValueType type, const char *value)
+signed_integer(const char *value)
+{
+    const char *number = value + (*value == '+' || *value == '-');
+
+    if (*number == '\0' || number[digits(number)] != '\0') {
+        return NULL;
+    }
+    while (number[0] == '0' && number[1] != '\0') {
+        number++;
+    }
+    return g_strconcat(*value == '-' && strcmp(number, "0") != 0 ? "-" : "",
+                       number, NULL);
+}
+
+/* `.5`, `+2`, `1e3`: returns (owned) the number without sign or exponent where
+ * it has such a form; NULL: no number. */
+static char *
+plain_number(const char *value)
 {
     char text[G_ASCII_DTOSTR_BUF_SIZE];
     char *end = NULL;
     double number;
 
-    if (type == AGENT_VALUE_INTEGER) {
-        return g_strdup(*value == '+' ? value + 1 : value);
-    }
-    number = g_ascii_strtod(value, &end);
-    if (*value == '\0' || *end != '\0' || value[decimal(value)] == '\0') {
+    if (*value != '\0' && value[decimal(value)] == '\0') {
         return g_strdup(value);
     }
-    return g_strdup(g_ascii_formatd(text, sizeof(text), "%.6g", number));
+    if (*value == '\0' || value[strspn(value, "0123456789+-.eE")] != '\0') {
+        return NULL;
+    }
+    number = g_ascii_strtod(value, &end);
+    if (*end != '\0' || !(number > -1e15 && number < 1e15)) {
+        return NULL;
+    }
+    (void)g_ascii_formatd(text, sizeof(text), "%.6f", number);
+    /* Zeros behind the point say nothing, nor does the point without them. */
+    for (gsize n = strlen(text); n > 0 && strchr("0.", text[n - 1]) != NULL;) {
+        gboolean is_point = text[--n] == '.';
+
+        text[n] = '\0';
+        if (is_point) {
+            break;
+        }
+    }
+    return g_strdup(strcmp(text, "-0") == 0 ? "0" : text);
+}
+
+/* The command line takes `+512` and `1e3`; stored is what the file takes. */
+static char *
+check_number(const AgentValueRule *rule, const char *value, GError **error)
+{
+    gboolean is_integer = rule->type == AGENT_VALUE_INTEGER;
+    char *stored = is_integer ? signed_integer(value) : plain_number(value);
+
+    if (stored == NULL) {
+        return bad(error, "type check ('%s') failed - got '%s'",
+                   is_integer ? "integer" : "number", value);
+    }
+    return stored;
 }
 
 static char *
-join_choices(const char *const *choices)
+join_choices(const char *const *choices, const char *separator)
 {
-    return g_strjoinv(", ", (char **)choices);
+    return g_strjoinv(separator, (char **)choices);
 }
 
 static gboolean
@@ -208,38 +253,55 @@ check_range(const AgentValueRule *rule, const char *stored, GError **error)
     return TRUE;
 }
 
+static gboolean
+check_text(const AgentValueRule *rule, const char *stored, GError **error)
+{
+    if (rule->choices != NULL && !g_strv_contains(rule->choices, stored)) {
+        g_autofree char *all = join_choices(rule->choices, ", ");
+
+        bad(error, "value '%s' does not have a value in the enumeration '%s'",
+            stored, all);
+        return FALSE;
+    }
+    if (rule->max_length > 0 &&
+        g_utf8_strlen(stored, -1) > (glong)rule->max_length) {
+        bad(error, "value may only be %u characters long", rule->max_length);
+        return FALSE;
+    }
+    return TRUE;
+}
+
+gboolean
+agent_text_is_plain(const char *text)
+{
+    for (const char *p = text; *p != '\0'; p++) {
+        if (g_ascii_iscntrl(*p) && *p != '\t') {
+            return FALSE;
+        }
+    }
+    return TRUE;
+}
+
 char *
 agent_value_check(const AgentValueRule *rule, const char *value, GError **error)
 {
     gboolean is_number =
         rule->type == AGENT_VALUE_INTEGER || rule->type == AGENT_VALUE_NUMBER;
-    g_autofree char *canonical =
-        is_number ? canonical_number(rule->type, value) : g_strdup(value);
-    g_autofree char *stored = NULL;
+    g_autofree char *stored = is_number ? check_number(rule, value, error)
+                                        : agent_value_read(rule, value, error);
 
-    for (const char *p = value; *p != '\0'; p++) {
-        if ((g_ascii_iscntrl(*p) && *p != '\t')) {
-            return bad(error, "value contains a control character");
-        }
-    }
-    stored = agent_value_read(rule, canonical, error);
     if (stored == NULL) {
+        if (rule->format != NULL) {
+            g_prefix_error(error, "invalid format - ");
+        }
         return NULL;
     }
-    if (is_number && rule->has_range && !check_range(rule, stored, error)) {
+    if (is_number ? rule->has_range && !check_range(rule, stored, error)
+                  : !check_text(rule, stored, error)) {
         return NULL;
     }
-    if (rule->choices != NULL && !g_strv_contains(rule->choices, stored)) {
-        g_autofree char *all = join_choices(rule->choices);
-
-        return bad(error,
-                   "value '%s' does not have a value in the enumeration '%s'",
-                   stored, all);
-    }
-    if (rule->max_length > 0 &&
-        g_utf8_strlen(stored, -1) > (glong)rule->max_length) {
-        return bad(error, "value may only be %u characters long",
-                   rule->max_length);
+    if (!agent_text_is_plain(stored)) {
+        return bad(error, "value contains a control character");
     }
     return g_steal_pointer(&stored);
 }
@@ -461,4 +523,73 @@ agent_list_split(const char *text)
     }
     g_ptr_array_add(items, NULL);
     return (char **)g_ptr_array_free(items, FALSE);
+}
+
+/* --- for people --- */
+
+static char *
+describe_range(const AgentValueRule *rule, const char *type)
+{
+    g_autofree char *low = g_strdup_printf("%" G_GINT64_FORMAT, rule->min);
+    g_autofree char *high =
+        rule->max >= G_MAXINT32
+            ? g_strdup("N")
+            : g_strdup_printf("%" G_GINT64_FORMAT, rule->max);
+
+    return rule->has_range ? g_strdup_printf("<%s> (%s - %s)", type, low, high)
+                           : g_strdup_printf("<%s>", type);
+}
+
+char *
+agent_value_describe(const AgentValueRule *rule)
+{
+    switch (rule->type) {
+    case AGENT_VALUE_BOOLEAN:
+        return g_strdup("<boolean>");
+    case AGENT_VALUE_INTEGER:
+        return describe_range(rule, "integer");
+    case AGENT_VALUE_NUMBER:
+        return describe_range(rule, "number");
+    case AGENT_VALUE_SIZE:
+        return g_strdup("<DiskSize>");
+    case AGENT_VALUE_STRING:
+        break;
+    }
+    if (rule->choices != NULL) {
+        g_autofree char *all = join_choices(rule->choices, " | ");
+
+        return g_strdup_printf("<%s>", all);
+    }
+    return g_strdup_printf("<%s>", rule->hint != NULL ? rule->hint : "string");
+}
+
+static void
+describe_key(GString *out, const AgentPropKey *key)
+{
+    g_autofree char *type = agent_value_describe(&key->rule);
+    const char *range = strstr(type, " (");
+    const char *open = key->is_mandatory ? "" : "[";
+    const char *comma = out->len > 0 ? "," : "";
+
+    g_string_append_printf(
+        out, "%s%s%s%s%s=%s%.*s%s", out->len > 0 ? " " : "", open, comma,
+        key->is_default ? "[" : "", key->name, key->is_default ? "]" : "",
+        (int)(range != NULL ? (gsize)(range - type) : strlen(type)), type,
+        key->is_mandatory ? "" : "]");
+}
+
+/* In the order of the canonical form. */
+char *
+agent_props_describe(const AgentPropKey *schema)
+{
+    GString *out = g_string_new(NULL);
+
+    for (guint pass = 0; pass < 3; pass++) {
+        for (const AgentPropKey *key = schema; key->name != NULL; key++) {
+            if (pass == (key->is_default ? 0u : key->is_mandatory ? 1u : 2u)) {
+                describe_key(out, key);
+            }
+        }
+    }
+    return g_string_free(out, FALSE);
 }

@@ -7,7 +7,7 @@
  * Errors  GError in AGENT_VALUE_ERROR; the messages are
  *         those of the spec, without the option's name.
  * Thread  any.
- * Source  spec/container-config.md 2.1 and 4.
+ * Source  spec/container-config.md 2.1 and 4; spec/pct.md 2, help.
  */
 #ifndef AGENT_PROPSTRING_H
 #define AGENT_PROPSTRING_H
@@ -43,20 +43,25 @@ typedef struct {
     guint max_length;           /* 0: no limit */
     AgentFormatFunc format;     /* nullable */
     AgentPatternFunc pattern;   /* nullable */
+    const char *hint;           /* nullable: what help calls a string */
 } AgentValueRule;
 
 typedef struct {
     const char *name; /* a table ends with NULL */
     AgentValueRule rule;
     gboolean is_mandatory;
-    gboolean is_default; /* may stand without "name=" */
+    gboolean is_default;  /* may stand without "name=" */
+    const char *fallback; /* nullable: the default, for people */
+    const char *text;     /* what it does, for people */
 } AgentPropKey;
 
-/* The rule of the file: type and format only. Returns: (owned) the text as
- * stored, or NULL. */
+/* The rule of the file: type and format only, no ranges, lengths or
+ * enumerations. Returns: (owned) the text as stored, or NULL. */
 char *
 agent_value_read(const AgentValueRule *rule, const char *value, GError **error);
-/* All of the rule. Returns: (owned) the text as stored, or NULL. */
+/* All of the rule, and no control character but TAB; what a format says is
+ * prefixed with "invalid format - ". Returns: (owned) the text as stored, or
+ * NULL. */
 char *agent_value_check(const AgentValueRule *rule,
                         const char *value,
                         GError **error);
@@ -76,5 +81,13 @@ agent_props_parse(const AgentPropKey *schema, const char *text, GError **error);
 char *agent_props_format(const AgentPropKey *schema, GHashTable *props);
 /* Returns: (owned) the items of a list, NULL-terminated (spec 4, Lists). */
 char **agent_list_split(const char *text);
+/* No control character, TAB excepted: nothing in it ends a line of a file. */
+gboolean agent_text_is_plain(const char *text);
+/* Returns: (owned) what help says of a value of this kind: "<boolean>",
+ * "<integer> (16 - N)", "<shell | console | tty>". */
+char *agent_value_describe(const AgentValueRule *rule);
+/* Returns: (owned) the same of a property string:
+ * "[volume=]<volume> ,mp=<path> [,ro=<boolean>]". */
+char *agent_props_describe(const AgentPropKey *schema);
 
 #endif

@@ -182,6 +182,27 @@ agent_storagecfg_parse(const char *text, gsize size, GPtrArray *diagnostics)
     return cfg;
 }
 
+static gint
+by_text(gconstpointer a, gconstpointer b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+char **
+agent_storagecfg_ids(const AgentStorageCfg *self)
+{
+    g_autoptr(GPtrArray) ids = g_ptr_array_new();
+
+    for (guint i = 0; i < self->storages->len; i++) {
+        const AgentStorage *storage = self->storages->pdata[i];
+
+        g_ptr_array_add(ids, g_strdup(storage->id));
+    }
+    g_ptr_array_sort(ids, by_text);
+    g_ptr_array_add(ids, NULL);
+    return (char **)g_ptr_array_steal(ids, NULL);
+}
+
 const AgentStorage *
 agent_storagecfg_find(const AgentStorageCfg *self, const char *id)
 {

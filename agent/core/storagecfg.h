@@ -59,6 +59,8 @@ void agent_storagecfg_free(AgentStorageCfg *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(AgentStorageCfg, agent_storagecfg_free)
 const AgentStorage *agent_storagecfg_find(const AgentStorageCfg *self,
                                           const char *id);
+/* Returns: (owned) the ids of all storages, sorted, NULL-terminated. */
+char **agent_storagecfg_ids(const AgentStorageCfg *self);
 gboolean agent_storage_has_content(const AgentStorage *self,
                                    const char *content);
 /* Finds the storage and checks that @node may use it for @content. */

@@ -269,6 +269,81 @@ agent_cgroups_thaw(guint32 ctid)
     thaw(find_hierarchy(all, "freezer"), ctid, "freezer.state", "THAWED");
 }
 
+/* --- limits --- */
+
+/* The outer group: the container cannot write it. FALSE with errno. */
+static gboolean
+write_limit(const Hierarchy *hierarchy, guint32 ctid, const AgentLimit *limit)
+{
+    g_autofree char *path =
+        g_strdup_printf("%s/lxc/%u/%s", hierarchy->base, ctid, limit->file);
+    PVE_AUTOFD(fd) = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+
+    return fd >= 0 && pve_write_all(fd, limit->value, strlen(limit->value));
+}
+
+/* Returns the first limit that the kernel refused, with errno; NULL: none. */
+static const AgentLimit *
+write_limits(const Hierarchy *hierarchy,
+             guint32 ctid,
+             const GPtrArray *limits,
+             gboolean is_backwards)
+{
+    for (guint i = 0; i < limits->len; i++) {
+        const AgentLimit *limit =
+            limits->pdata[is_backwards ? limits->len - 1 - i : i];
+
+        if (!write_limit(hierarchy, ctid, limit)) {
+            return limit;
+        }
+    }
+    return NULL;
+}
+
+/* Memory may not be above memory and swap together, not even for a moment: one
+ * of the two orders is right. */
+static gboolean
+limit_controller(guint32 ctid,
+                 const char *controller,
+                 AgentCgroupVersion version,
+                 const GPtrArray *limits,
+                 GError **error)
+{
+    g_autoptr(GPtrArray) all = hierarchies();
+    const Hierarchy *hierarchy =
+        find_hierarchy(all, version == AGENT_CGROUP_V2 ? "" : controller);
+    const AgentLimit *refused;
+
+    if (version == AGENT_CGROUP_NONE || hierarchy == NULL) {
+        return TRUE;
+    }
+    if (write_limits(hierarchy, ctid, limits, FALSE) == NULL) {
+        return TRUE;
+    }
+    refused = write_limits(hierarchy, ctid, limits, TRUE);
+    if (refused != NULL) {
+        g_autofree char *what =
+            g_strdup_printf("write '%s' to", refused->value);
+
+        return pve_errno_error(error, what, refused->file);
+    }
+    return TRUE;
+}
+
+gboolean
+agent_cgroups_limit(const AgentGuestConf *conf, GError **error)
+{
+    guint32 ctid = agent_guestconf_ctid(conf);
+    AgentCgroupVersion memory = agent_cgroups_version("memory");
+    AgentCgroupVersion cpu = agent_cgroups_version("cpu");
+    g_autoptr(GPtrArray) sizes =
+        agent_limits_memory(conf, memory, agent_cgroups_has_memsw());
+    g_autoptr(GPtrArray) shares = agent_limits_cpu(conf, cpu, TRUE);
+
+    return limit_controller(ctid, "memory", memory, sizes, error) &&
+           limit_controller(ctid, "cpu", cpu, shares, error);
+}
+
 /* --- CPUs --- */
 
 static void

@@ -10,7 +10,7 @@
 #ifndef AGENT_CGROUPS_H
 #define AGENT_CGROUPS_H
 
-#include "agent/core/lxcconf.h"
+#include "agent/core/limits.h"
 
 AgentCgroupVersion agent_cgroups_version(const char *controller);
 /* Does the v1 memory controller count swap? */
@@ -20,6 +20,10 @@ gboolean agent_cgroups_has_memsw(void);
 gboolean agent_cgroups_clean(guint32 ctid, GError **error);
 /* Thaws the container in both freezers. Nothing there: nothing to do. */
 void agent_cgroups_thaw(guint32 ctid);
+/* Writes memory, swap, cpulimit and cpuunits of @conf to the limits of the
+ * running container. What a controller that is not there would limit is left
+ * out. */
+gboolean agent_cgroups_limit(const AgentGuestConf *conf, GError **error);
 /* Returns: (owned) @count of the usable CPUs, chosen at random, as a list of
  * ranges; NULL when there are not more than that. */
 char *agent_cgroups_pick_cpus(guint64 count);

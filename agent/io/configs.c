@@ -43,14 +43,12 @@ agent_configs_check_quorum(GError **error)
     return TRUE;
 }
 
-AgentGuestConf *
-agent_configs_load(guint32 ctid, GError **error)
+GBytes *
+agent_configs_read(guint32 ctid, GError **error)
 {
     g_autofree char *path = agent_configs_path(NULL, ctid);
     g_autoptr(GError) local = NULL;
-    g_autoptr(GBytes) bytes = pve_file_read(path, MAX_CONFIG_BYTES, &local);
-    const char *text;
-    gsize size;
+    GBytes *bytes = pve_file_read(path, MAX_CONFIG_BYTES, &local);
 
     if (bytes == NULL) {
         if (g_error_matches(local, G_FILE_ERROR, G_FILE_ERROR_NOENT)) {
@@ -61,36 +59,22 @@ agent_configs_load(guint32 ctid, GError **error)
         } else {
             g_propagate_error(error, g_steal_pointer(&local));
         }
+    }
+    return bytes;
+}
+
+AgentGuestConf *
+agent_configs_load(guint32 ctid, GError **error)
+{
+    g_autoptr(GBytes) bytes = agent_configs_read(ctid, error);
+    const char *text;
+    gsize size;
+
+    if (bytes == NULL) {
         return NULL;
     }
     text = g_bytes_get_data(bytes, &size);
     return agent_guestconf_parse(ctid, text, size, NULL);
-}
-
-/* A control character in a value could end its line. */
-static gboolean
-check_values(const AgentGuestConf *conf, GError **error)
-{
-    g_auto(GStrv) keys = agent_guestconf_keys(conf);
-
-    for (char **key = keys; *key != NULL; key++) {
-        const char *value = agent_guestconf_get(conf, *key);
-
-        if (strcmp(*key, "description") != 0 && strchr(value, '\n') != NULL) {
-            g_set_error(error, AGENT_OPS_ERROR, AGENT_OPS_ERROR_FAILED,
-                        "detected invalid newline inside property '%s'", *key);
-            return FALSE;
-        }
-    }
-    for (const char *const *env = agent_guestconf_env(conf); *env != NULL;
-         env++) {
-        if (strchr(*env, '\n') != NULL) {
-            g_set_error(error, AGENT_OPS_ERROR, AGENT_OPS_ERROR_FAILED,
-                        "detected invalid newline inside property 'env'");
-            return FALSE;
-        }
-    }
-    return TRUE;
 }
 
 gboolean
@@ -100,7 +84,7 @@ agent_configs_store(const AgentGuestConf *conf, GError **error)
         agent_configs_path(NULL, agent_guestconf_ctid(conf));
     g_autofree char *text = NULL;
 
-    if (!check_values(conf, error)) {
+    if (!agent_guestconf_is_writable(conf, error)) {
         return FALSE;
     }
     text = agent_guestconf_serialize(conf);
@@ -276,20 +260,37 @@ reserve_given(guint32 ctid, GError **error)
     return FALSE;
 }
 
+/* Returns: (owned) a file of the cluster's, empty when it is not there. */
+static GBytes *
+cluster_file(const char *name)
+{
+    g_autofree char *path = g_build_filename(PVE_MOUNT_DIR, name, NULL);
+    g_autoptr(GBytes) bytes = pve_file_read(path, MAX_CLUSTER_BYTES, NULL);
+
+    /* An empty one has no data to point at. */
+    return bytes != NULL && g_bytes_get_size(bytes) > 0
+               ? g_steal_pointer(&bytes)
+               : g_bytes_new_static("", 0);
+}
+
+static const char *
+text_of(GBytes *bytes, gsize *size)
+{
+    const char *text = g_bytes_get_data(bytes, size);
+
+    return text != NULL ? text : "";
+}
+
 static gboolean
 reserve_next(guint32 *ctid, GError **error)
 {
     g_autoptr(GHashTable) taken = agent_ctid_set_new();
-    g_autoptr(GBytes) datacenter =
-        pve_file_read(PVE_MOUNT_DIR "/datacenter.cfg", MAX_CLUSTER_BYTES, NULL);
-    const char *text = NULL;
-    gsize size = 0;
+    g_autoptr(GBytes) datacenter = cluster_file("datacenter.cfg");
+    gsize size;
+    const char *text = text_of(datacenter, &size);
     guint32 lower, upper;
 
-    if (datacenter != NULL) {
-        text = g_bytes_get_data(datacenter, &size);
-    }
-    agent_ctid_range(text != NULL ? text : "", size, &lower, &upper);
+    agent_ctid_range(text, size, &lower, &upper);
     collect_taken(taken);
     for (guint i = 0; i < MAX_RESERVE_TRIES; i++) {
         guint32 next = agent_ctid_next(taken, lower, upper);
@@ -324,15 +325,21 @@ agent_configs_reserve(guint32 *ctid, GError **error)
 AgentStorageCfg *
 agent_configs_storages(void)
 {
-    g_autoptr(GBytes) bytes =
-        pve_file_read(PVE_MOUNT_DIR "/storage.cfg", MAX_CLUSTER_BYTES, NULL);
-    const char *text = NULL;
-    gsize size = 0;
+    g_autoptr(GBytes) bytes = cluster_file("storage.cfg");
+    gsize size;
+    const char *text = text_of(bytes, &size);
 
-    if (bytes != NULL) {
-        text = g_bytes_get_data(bytes, &size);
-    }
-    return agent_storagecfg_parse(text != NULL ? text : "", size, NULL);
+    return agent_storagecfg_parse(text, size, NULL);
+}
+
+void
+agent_configs_datacenter(AgentDatacenter *datacenter)
+{
+    g_autoptr(GBytes) bytes = cluster_file("datacenter.cfg");
+    gsize size;
+    const char *text = text_of(bytes, &size);
+
+    agent_datacenter_parse(datacenter, text, size);
 }
 
 gboolean

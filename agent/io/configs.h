@@ -9,6 +9,7 @@
 #ifndef AGENT_CONFIGS_H
 #define AGENT_CONFIGS_H
 
+#include "agent/core/datacenter.h"
 #include "agent/core/guestconf.h"
 #include "agent/core/storagecfg.h"
 
@@ -18,6 +19,7 @@ char *agent_configs_path(const char *node, guint32 ctid);
 /* "cluster not ready - no quorum?" */
 gboolean agent_configs_check_quorum(GError **error);
 /* Returns: (owned), or NULL; code MISSING when this node has no such file. */
+GBytes *agent_configs_read(guint32 ctid, GError **error);
 AgentGuestConf *agent_configs_load(guint32 ctid, GError **error);
 /* Replaces the file; refuses values that would become lines of their own. */
 gboolean agent_configs_store(const AgentGuestConf *conf, GError **error);
@@ -33,6 +35,8 @@ GArray *agent_configs_list(const char *node);
 char **agent_configs_nodes(void);
 /* Returns: (owned) what storage.cfg says now. */
 AgentStorageCfg *agent_configs_storages(void);
+/* Fills @datacenter with what datacenter.cfg says now. */
+void agent_configs_datacenter(AgentDatacenter *datacenter);
 /* Fails with LOCKED unless `lock` is absent or is @except (nullable). */
 gboolean agent_configs_check_lock(const AgentGuestConf *conf,
                                   const char *except,

@@ -5,8 +5,9 @@
  *
  * Owner   the caller.
  * Errors  GError in G_FILE_ERROR or AGENT_OPS_ERROR.
- * Thread  any; blocking, but the kernel answers at once.
- * Source  spec/container-runtime.md 6.
+ * Thread  one, which changes its network namespace for a moment; blocking, but
+ *         the kernel answers at once.
+ * Source  spec/container-runtime.md 6 and 9.
  */
 #ifndef AGENT_NETPLUG_H
 #define AGENT_NETPLUG_H
@@ -27,6 +28,15 @@ gboolean agent_link_delete(const char *name, GError **error);
  * IPv6 on the port, up; with link_down it is left down and apart. */
 gboolean
 agent_netplug(const char *interface, const AgentNet *net, GError **error);
+/* Brings interface @key of a running container from what @was says of it to
+ * what @now does: made, removed, made anew where name or address of the card
+ * changed, else put into its bridge, given its MTU and its addresses. On
+ * failure the old one is there again. */
+gboolean agent_netplug_change(guint32 ctid,
+                              const char *key,
+                              const AgentGuestConf *was,
+                              const AgentGuestConf *now,
+                              GError **error);
 /* Deletes vethCTIDiN for every N that may exist. */
 void agent_netplug_clean(guint32 ctid);
 

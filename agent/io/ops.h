@@ -15,7 +15,7 @@
 #ifndef AGENT_OPS_H
 #define AGENT_OPS_H
 
-#include "agent/core/guestconf.h"
+#include "agent/core/guestchange.h"
 
 #include <glib.h>
 
@@ -68,6 +68,14 @@ gboolean agent_ops_create(AgentCreate *what, GError **error);
 gboolean agent_ops_materialize(guint32 ctid, GError **error);
 /* Is there something to materialize? */
 gboolean agent_ops_is_request(const AgentGuestConf *conf);
+/* One `pct set`: all of @change, or nothing. @digest, nullable: of the file as
+ * the caller knew it. Values are brought into stored form first. What cannot be
+ * done to a running container is pending after. @warnings gets owned lines. */
+gboolean agent_ops_set(guint32 ctid,
+                       AgentGuestChange *change,
+                       const char *digest,
+                       GPtrArray *warnings,
+                       GError **error);
 /* Removes whatever `lock:` stands in the file. A creation under way holds the
  * mutex: then this fails. */
 gboolean agent_ops_unlock(guint32 ctid, GError **error);

@@ -9,6 +9,7 @@
 
 #include "agent/core/guestopts.h"
 #include "agent/core/lxcconf.h"
+#include "agent/io/apply.h"
 #include "agent/io/cgroups.h"
 #include "agent/io/configs.h"
 #include "agent/io/container.h"
@@ -19,7 +20,6 @@
 #include "common/paths.h"
 
 #define INCLUDE_DIR "/usr/share/lxc/config"
-#define MAC_PREFIX "BC:24:11"
 
 enum { MAX_SECCOMP_BYTES = 1024 * 1024 };
 
@@ -40,10 +40,11 @@ agent_prepare_reason_path(guint32 ctid)
 char *
 agent_prepare_mac(void)
 {
-    guint32 r = g_random_int();
+    g_auto(AgentDatacenter) datacenter = {0};
 
-    return g_strdup_printf(MAC_PREFIX ":%02X:%02X:%02X", r & 0xff,
-                           r >> 8 & 0xff, r >> 16 & 0xff);
+    agent_configs_datacenter(&datacenter);
+    return agent_datacenter_mac(&datacenter,
+                                (guint64)g_random_int() << 32 | g_random_int());
 }
 
 gboolean
@@ -82,19 +83,17 @@ check_startable(const AgentGuestConf *conf, GError **error)
 }
 
 /* Loads the file; writes it when pending changes or missing addresses belong
- * in it. Changes of volumes stay pending: they may have to make or free one. */
+ * in it. */
 static AgentGuestConf *
 load_applied(guint32 ctid, GError **error)
 {
     g_autoptr(AgentGuestConf) conf = agent_configs_load(ctid, error);
-    gboolean changed;
 
-    if (conf == NULL || !check_startable(conf, error)) {
+    if (conf == NULL || !check_startable(conf, error) ||
+        !agent_apply_pending(conf, error)) {
         return NULL;
     }
-    changed = agent_guestconf_apply_pending(conf);
-    changed = agent_prepare_macs(conf) || changed;
-    if (changed && !agent_configs_store(conf, error)) {
+    if (agent_prepare_macs(conf) && !agent_configs_store(conf, error)) {
         return NULL;
     }
     return g_steal_pointer(&conf);

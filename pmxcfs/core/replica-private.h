@@ -233,6 +233,11 @@ void cfs_replica_on_update_complete(CfsReplica *self,
                                     const CfsHeader *header,
                                     PveReader *reader);
 
+/* --- replica-overruled.c */
+
+/* Before our tree is replaced; @gone: inodes that the leader lacks. */
+void cfs_replica_keep_overruled(CfsReplica *self, const GArray *gone);
+
 /* --- replica-verify.c */
 
 void cfs_replica_verify_forget(CfsReplica *self);

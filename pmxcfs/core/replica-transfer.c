@@ -206,6 +206,7 @@ replace_tree(CfsReplica *self, CfsTree *tree, GArray *gone)
     gpointer value;
 
     judge_barriers(self, leader);
+    cfs_replica_keep_overruled(self, gone);
     effect = cfs_replica_emit_store(self);
     g_array_append_vals(effect->store.deletes, gone->data, gone->len);
     g_hash_table_iter_init(&iter, self->updates);

@@ -54,6 +54,8 @@ cfs_effect_free(CfsEffect *self)
     g_clear_pointer(&self->reply.entry, cfs_entry_unref);
     g_clear_pointer(&self->changed.changes, g_ptr_array_unref);
     g_free(self->log.text);
+    g_clear_pointer(&self->overruled.whole, g_ptr_array_unref);
+    g_clear_pointer(&self->overruled.entries, g_ptr_array_unref);
     g_free(self);
 }
 

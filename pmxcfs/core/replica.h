@@ -89,6 +89,8 @@ typedef enum {
      * turn. One at a time. */
     CFS_EFFECT_CONTINUE,
     CFS_EFFECT_CLUSTER_LOG, /* this node has to say something to all */
+    /* Another copy takes the place of ours, with the next STORE: keep these. */
+    CFS_EFFECT_OVERRULED,
 } CfsEffectKind;
 
 /* How far a barrier reached. */
@@ -96,6 +98,15 @@ typedef enum {
     CFS_SYNC_LEVEL_LOCAL,    /* stable on this node */
     CFS_SYNC_LEVEL_MAJORITY, /* on a strict majority of the node list */
 } CfsSyncLevel;
+
+/* An entry of ours that another copy has no place for. */
+typedef struct {
+    char *path;      /* owned; where it was */
+    CfsEntry *entry; /* owned */
+} CfsOverruled;
+
+void cfs_overruled_free(CfsOverruled *self);
+G_DEFINE_AUTOPTR_CLEANUP_FUNC(CfsOverruled, cfs_overruled_free)
 
 typedef struct {
     CfsEffectKind kind;
@@ -128,6 +139,11 @@ typedef struct {
         int priority; /* as in syslog(3) */
         char *text;   /* owned */
     } log;            /* CLUSTER_LOG */
+    struct {
+        GPtrArray *whole;   /* of CfsEntry: our copy as it was */
+        GPtrArray *entries; /* of CfsOverruled; may be empty */
+        CfsMember leader;   /* whose copy it is now */
+    } overruled;            /* OVERRULED */
 } CfsEffect;
 
 void cfs_effect_free(CfsEffect *self);

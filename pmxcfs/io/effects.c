@@ -39,6 +39,7 @@ struct CfsEffects {
     CfsReplica *replica;
     CfsStore *store;
     CfsGroup *group;
+    CfsSalvage *salvage;
     CfsEffectsClient client;
     CfsEffectsWatcher watcher;
     guint tick;
@@ -232,6 +233,15 @@ run_reply_sync(CfsEffects *self, CfsEffect *effect)
     }
 }
 
+static void
+run_overruled(CfsEffects *self, CfsEffect *effect)
+{
+    if (self->salvage != NULL) {
+        cfs_salvage_keep(self->salvage, effect->overruled.whole,
+                         effect->overruled.entries, effect->overruled.leader);
+    }
+}
+
 typedef void (*RunEffect)(CfsEffects *self, CfsEffect *effect);
 
 static const RunEffect run_effect[] = {
@@ -245,6 +255,7 @@ static const RunEffect run_effect[] = {
     [CFS_EFFECT_CLUSTER_LOG] = run_cluster_log,
     [CFS_EFFECT_FLUSH] = run_flush,
     [CFS_EFFECT_REPLY_SYNC] = run_reply_sync,
+    [CFS_EFFECT_OVERRULED] = run_overruled,
 };
 
 /* A client may answer an effect with a new request: its effects go to the end
@@ -583,6 +594,12 @@ void
 cfs_effects_set_group(CfsEffects *self, CfsGroup *group)
 {
     self->group = group;
+}
+
+void
+cfs_effects_set_salvage(CfsEffects *self, CfsSalvage *salvage)
+{
+    self->salvage = salvage;
 }
 
 void

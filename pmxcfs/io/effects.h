@@ -18,6 +18,7 @@
 
 #include "pmxcfs/core/replica.h"
 #include "pmxcfs/io/group.h"
+#include "pmxcfs/io/salvage.h"
 #include "pmxcfs/io/store.h"
 
 #include <glib.h>
@@ -56,6 +57,7 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(CfsEffects, cfs_effects_free)
  * are dropped. */
 void cfs_effects_set_store(CfsEffects *self, CfsStore *store);
 void cfs_effects_set_group(CfsEffects *self, CfsGroup *group);
+void cfs_effects_set_salvage(CfsEffects *self, CfsSalvage *salvage);
 void cfs_effects_set_client(CfsEffects *self, const CfsEffectsClient *client);
 void cfs_effects_set_watcher(CfsEffects *self,
                              const CfsEffectsWatcher *watcher);

@@ -4,7 +4,8 @@ import sys
 from pathlib import Path
 
 sys.dont_write_bytecode = True
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "net"))
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE), str(HERE.parent / "net")]
 
 from clustertest import (cluster, module_cluster,  # noqa: E402,F401
                          pytest_collection_modifyitems,

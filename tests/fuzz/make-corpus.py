@@ -119,6 +119,10 @@ REQUEST = b"ostemplate: local:vztmpl/t.tar.gz\nrootfs: local:4\nstate: started\n
 put("guestconf", "whole", GUEST)
 put("guestconf", "request", REQUEST)
 put("guestconf", "odd", b"half a li\n[no section\nx: y\ncpus: -1\n")
+put("guestconf", "pending", b"env: A=1\nmp0: local:105/a.raw,mp=/a\n"
+    b"unused0: local:105/b.raw\nlxc.limit.x: 1\nlxc.rootfs.path: /\n"
+    b"[pve:pending]\ndelete: !mp0,env;unused0\nenv: B=2\nmp1: local:4,mp=/b\n"
+    b"description: x\n[pending]\ndelete: a\n  snapstate: delete\n")
 put("lxcconf", "whole", GUEST)
 put("lxcconf", "entrypoint", b"rootfs: local:1/a.raw\nentrypoint: /bin/sh -c 'a b'\n"
     b"env: A=1\nconsole: 1\ntty: 2\ncores: 2\ncpulimit: 1.5\ncpuunits: 50\n")
@@ -126,6 +130,9 @@ for line in GUEST.splitlines():
     if b": " in line:
         put("guestvalue", line.split(b":")[0].decode(), line)
 put("guestvalue", "number", b"cpulimit: 1e2")
+put("guestvalue", "sign", b"memory: +0512")
+put("guestvalue", "env", b"env: A=b c")
+put("guestvalue", "idmap", b"mp0: local:8,mp=/a,idmap=u:0:1:1;g:0:1:1,mountoptions=ro")
 put("guestvalue", "nameserver", b"nameserver: 1.1.1.1 fe80::1%eth0")
 put("holdrec", "record", b"""boot-id: 2f0c6a3e-9f5b-4c43-8a39-0a8a9a3f7f10
 ran: 1
@@ -210,3 +217,86 @@ for name, number, data in (
         ("properties", 13, b"\0\0\0\0\2lock\0tags\0"), ("unknown", 9, b"")):
     put("ipc", name, bytes((0, number)) + data)
     put("ipc", name + "-read-only", bytes((1, number)) + data)
+
+
+def fnv(text):
+    digest = 0xcbf29ce484222325
+    for byte in text:
+        digest = (digest ^ byte) * 0x100000001b3 % 2 ** 64
+    return digest
+
+
+def log_entry(uid, time, node, text, prev=0, after=0):
+    strings = [node + b"\0", b"root@pam\0", b"tag1\0", text + b"\0"]
+    return struct.pack(
+        "<4IQQI4BI", prev, after, uid, time, fnv(strings[0]), fnv(strings[1]),
+        780, 6, *map(len, strings[:3]), len(strings[3])) \
+        + b"".join(strings) + bytes(4)
+
+
+def ring(*entries):
+    out, prev = b"", 0
+    for uid, time, node, text in entries:
+        at = 8 + len(out)
+        size = len(log_entry(uid, time, node, text)) + 7 & ~7
+        out += log_entry(uid, time, node, text, prev, at + size).ljust(
+            size, b"\0")
+        prev = at
+    return struct.pack("<II", 8 + len(out), prev) + out
+
+
+def status(kind, payload, count=1, subtype=0, epoch=(4, 1, 1, 10)):
+    head = struct.pack("<HHIII", kind, subtype, 0, 1000, 0)
+    return head + (struct.pack("<4I", *epoch) if kind
+                   else struct.pack("<Q", count)) + payload
+
+
+def happens(what, data=b""):
+    return struct.pack("<BH", what, len(data)) + data
+
+
+LOGGED = log_entry(2, 0x6B01F2CD, b"cpg2", b"hello log")
+RING = ring((1, 1000, b"n1", b"starting cluster log"), (2, 1001, b"n1", b"x"))
+put("clog", "entry", LOGGED)
+put("clog", "odd", log_entry(3, 5, b"n\"\xff\n", b"a\\u12\\\"\x01\xc3\xa4"))
+put("clog", "ring", RING)
+put("clog", "empty", struct.pack("<IIII", 16, 0, 0, 0))
+put("clog", "reference", struct.pack("<I", 4096) + RING[4:].ljust(4092, b"\0"))
+KEY = b"kv/a".ljust(256, b"\x55").replace(b"/a\x55", b"/a\0", 1)
+# 0, 1, 2: member 1, this one, member 3 says; 3: members change (11: to three);
+# 4: a client asks; 5: our own comes back; 6, 7: flush, 15: disconnected.
+SYNC = happens(0, status(1, b"")) + happens(0, status(2, RING)) \
+    + happens(5) + happens(2, status(2, struct.pack("<IIII", 16, 0, 0, 0)))
+put("status", "synced", SYNC + happens(0, status(0, KEY + b"value", 1, 1))
+    + happens(2, status(0, b"nodeip".ljust(256, b"\0") + b"1.2.3.4\0", 2, 1))
+    + happens(0, status(0, LOGGED, 3, 3))
+    + happens(0, status(0, b"rrd/pve2-node/n1".ljust(256, b"\0")
+                        + b"1:2\0", 4, 1)))
+put("status", "early", happens(0, status(0, KEY + b"value", 1, 1))
+    + happens(2, status(0, LOGGED, 1, 3)) + happens(27) + SYNC)
+put("status", "asked", SYNC + happens(4, b"kv/x".ljust(20, b"\0") + b"value")
+    + happens(4, b"nodeip\0".ljust(20, b"\0")) + happens(7) + happens(5))
+put("status", "alone", happens(3) + happens(4, b"old\nold2\na\"b") + happens(15)
+    + happens(6) + happens(11) + SYNC)
+put("status", "newer", SYNC + happens(0, struct.pack("<HHIII", 0, 1, 9, 0, 0)))
+put("status", "odd-keys", SYNC + happens(
+    0, status(0, b"a\"\\\n\xff".ljust(256, b"\0") + b"v", 1, 1)))
+# actions of a group, see fuzz-replica.c
+RAW, TYPED, ROUND, STATE, UPDATE, ASK, SUM, THEIRS, OWN, ITSELF, MEMBERS, TIME, \
+    QUORUM, ANEW, WORK, ALL = range(16)
+JOIN = bytes((MEMBERS, 7, ROUND, 0, 9, ITSELF))
+put("replica", "follower", bytes((0,)) + JOIN + bytes((
+    STATE, 1, 0, STATE, 1, 2, THEIRS, 0, 9, 5, 1, ALL, 1, 0, OWN, 5, 2, ITSELF)))
+put("replica", "leader", bytes((129,)) + bytes((MEMBERS, 6, ITSELF, ITSELF,
+    STATE, 0, 2, WORK, WORK, ITSELF, ITSELF, ITSELF, ITSELF, ITSELF, TIME, 6,
+    ITSELF, WORK, ITSELF)))
+put("replica", "phantom", bytes((1,)) + JOIN + bytes((
+    STATE, 2, 0, STATE, 1, 2, ALL, 2, 0, TIME, 1, TIME, 1, ITSELF)))
+put("replica", "verify", bytes((1,)) + JOIN + bytes((
+    STATE, 1, 0, STATE, 1, 2, TYPED, 4, 0, 0, 0, ASK, 1, 0, SUM, 0, 1, 0, ANEW))
+    + JOIN + bytes((STATE, 1, 0, STATE, 1, 2, ASK, 1, 0, SUM, 1, 1, 0)))
+put("replica", "alone", bytes((0, MEMBERS, 2, OWN, 5, 1, ITSELF, QUORUM, 1,
+    OWN, 5, 2, QUORUM, 0, MEMBERS, 3, OWN, 4, 0, TIME, 20)))
+put("replica", "bad", bytes((0,)) + JOIN + bytes((UPDATE, 1, 1, 0, STATE, 1, 0,
+    TYPED, 2, 3, 65, 66, 67, 2, 0, UPDATE, 2, 1, 0, TYPED, 4, 0, 2, 0,
+    TYPED, 4, 0, 0, 0, THEIRS, 0, 1, 5, 1, RAW, 0, 3, 1, 2, 3)))

@@ -264,10 +264,12 @@ ok $? 'nothing of the try is left'
 sed -i 's/br0/br9/' /etc/pve/lxc/$b.conf
 does 'a start without its bridge fails' 255 "$pct" start $b
 says 'naming the bridge' "bridge 'br9' does not exist"
-echo 'lxc.no.such.key: 1' >>/etc/pve/lxc/$b.conf
+printf 'lxc.no.such.key: 1\nlxc.kmsg: 1\n' >>/etc/pve/lxc/$b.conf
 sed -i 's/br9/br0/' /etc/pve/lxc/$b.conf
-does 'a key that the library does not know' 255 "$pct" start $b
-says 'is skipped' 'lxc.no.such.key: this LXC library does not know the key'
+does 'a key that is none' 255 "$pct" start $b
+says 'is told' 'unable to parse config: lxc.no.such.key: 1'
+says 'as one is that the library does not know' \
+    'lxc.kmsg: this LXC library does not know the key'
 echo 'half a li' >>/etc/pve/lxc/$b.conf
 does 'a file with half a line starts nothing' 255 "$pct" start $b
 says 'naming the line' "neither 'option: value' nor a comment"

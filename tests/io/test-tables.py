@@ -834,7 +834,8 @@ def outcome(who, op):
 def run_row(entry, who, quorate):
     name, op, wanted, then = entry
     # EIO: a barrier concerns all alike: the node is cut off.
-    is_cut = not quorate and (who == "root" or wanted["cut"] == "EIO")
+    is_cut = not quorate and (
+        who == "root" or (wanted[who] == 0 and wanted["cut"] == "EIO"))
     key = "cut" if is_cut else who
     if wanted[key] is None:
         return None

@@ -25,6 +25,7 @@ typedef struct {
     GHashTable *verdicts; /* of ours */
     guint64 n_requests;
     guint n_left, n_updated, n_lost;
+    GHashTable *overruled; /* set of paths */
 } Node;
 
 struct SimMixed {
@@ -93,6 +94,13 @@ run_effect(Node *node, const CfsEffect *effect)
         break;
     case CFS_EFFECT_RELOADED:
         node->n_updated++;
+        break;
+    case CFS_EFFECT_OVERRULED:
+        for (guint i = 0; i < effect->overruled.entries->len; i++) {
+            const CfsOverruled *item = effect->overruled.entries->pdata[i];
+
+            g_hash_table_add(node->overruled, g_strdup(item->path));
+        }
         break;
     case CFS_EFFECT_CONTINUE:
         node->has_work = TRUE;
@@ -323,6 +331,8 @@ sim_mixed_new(const char *kinds, guint32 seed)
         node->rejoin_ms = -1;
         node->ahead_s = sim_dice(&self->dice, 5);
         node->verdicts = g_hash_table_new(NULL, NULL);
+        node->overruled =
+            g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
     }
     return self;
 }
@@ -338,6 +348,7 @@ sim_mixed_free(SimMixed *self)
         }
         g_clear_pointer(&node->disk, g_ptr_array_unref);
         g_hash_table_unref(node->verdicts);
+        g_hash_table_unref(node->overruled);
     }
     sim_group_free(self->group);
     g_free(self);
@@ -406,6 +417,18 @@ sim_mixed_n_updated(SimMixed *self, guint node)
     return self->nodes[node].ours != NULL
                ? self->nodes[node].n_updated
                : sim_reference_n_updated(self->nodes[node].reference);
+}
+
+gboolean
+sim_mixed_was_overruled(SimMixed *self, guint node, const char *path)
+{
+    return g_hash_table_contains(self->nodes[node].overruled, path);
+}
+
+guint
+sim_mixed_n_overruled(SimMixed *self, guint node)
+{
+    return g_hash_table_size(self->nodes[node].overruled);
 }
 
 guint

@@ -69,6 +69,9 @@ guint sim_mixed_n_left(SimMixed *self, guint node);
 /* How often UPDATEs came to @node while it waited for them: transfers it took
  * part in as one that was behind. */
 guint sim_mixed_n_updated(SimMixed *self, guint node);
+/* The entry of @path on @node, ours, was overruled by another copy. */
+gboolean sim_mixed_was_overruled(SimMixed *self, guint node, const char *path);
+guint sim_mixed_n_overruled(SimMixed *self, guint node);
 /* UPDATE messages that were sent, by all. */
 guint sim_mixed_n_updates(SimMixed *self);
 

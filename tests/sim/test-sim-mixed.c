@@ -309,6 +309,62 @@ later_leads(SimMixed *c)
     verify(c);
 }
 
+/* 14.8 with files: what the majority had is not lost, where a node of ours had
+ * it. */
+static void
+overruled(SimMixed *c)
+{
+    sim_mixed_start_all(c);
+    write_ok(c, 0, "same", "x");
+    write_ok(c, 0, "conflict", "old");
+    write_ok(c, 0, "deleted", "x");
+    settle(c);
+    sim_mixed_split(c, "01|2!");
+    sim_mixed_run(c);
+    write_ok(c, 0, "majority", "x");
+    write_ok(c, 1, "conflict", "majority");
+    for (guint i = 0; i < 3; i++) {
+        g_autofree char *path = g_strdup_printf("minority-%u", i);
+
+        write_ok(c, 2, path, "y");
+    }
+    write_ok(c, 2, "conflict", "minority");
+    sim_mixed_heal(c);
+    settle(c);
+    assert_content(c, "conflict", "minority");
+    assert_content(c, "majority", NULL);
+    for (guint i = 0; i < 3; i++) {
+        gboolean is_loser = i < 2 && sim_mixed_is_ours(c, i);
+
+        g_assert_true(sim_mixed_was_overruled(c, i, "majority") == is_loser);
+        g_assert_true(sim_mixed_was_overruled(c, i, "conflict") == is_loser);
+        g_assert_false(sim_mixed_was_overruled(c, i, "same"));
+    }
+}
+
+/* Who only was away has nothing to keep, but what it cannot tell from a loss:
+ * what was deleted meanwhile. A new node has nothing at all. */
+static void
+superseded(SimMixed *c)
+{
+    sim_mixed_start_all(c);
+    write_ok(c, 0, "changed", "x");
+    settle(c);
+    sim_mixed_stop(c, 2);
+    sim_mixed_run(c);
+    write_ok(c, 0, "changed", "y");
+    write_ok(c, 1, "new", "y");
+    sim_mixed_start(c, 2);
+    settle(c);
+    sim_mixed_stop(c, 2);
+    sim_mixed_wipe(c, 2);
+    sim_mixed_start(c, 2);
+    settle(c);
+    for (guint i = 0; i < 3; i++) {
+        g_assert_cmpuint(sim_mixed_n_overruled(c, i), ==, 0);
+    }
+}
+
 /* --- who dies meanwhile
  * -------------------------------------------------------
  */
@@ -669,6 +725,8 @@ static const struct {
     {"/sim-mixed/14.8-minority-leads", minority_leads},
     {"/sim-mixed/14.9-majority-leads", majority_leads},
     {"/sim-mixed/14.10-later-leads", later_leads},
+    {"/sim-mixed/14.8-overruled", overruled},
+    {"/sim-mixed/14.3-superseded", superseded},
     {"/sim-mixed/14.11-leader-dies", leader_dies},
     {"/sim-mixed/14.12-joiner-dies", joiner_dies},
     {"/sim-mixed/14.13-one-creator", one_creator},

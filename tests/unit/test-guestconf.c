@@ -1,6 +1,7 @@
 #include "config.h"
 
 #include "agent/core/guestconf.h"
+#include "agent/core/guestopts.h"
 
 #include <string.h>
 
@@ -40,6 +41,13 @@ test_round_trip(void)
     check_rewritten("lxc.environment.runtime: A=1\nlxc.environment.runtime=B=2",
                     "lxc.environment.runtime: A=1\n"
                     "lxc.environment.runtime: B=2\n");
+    check_rewritten("env: A=1\nenv: B=2\n", "lxc.environment.runtime: A=1\n"
+                                            "lxc.environment.runtime: B=2\n");
+    check_rewritten("[pve:pending]\ndelete: b;a, b  !c\n",
+                    "\n[pve:pending]\ndelete: !c,a,b\n");
+    check_rewritten("[s1]\n  snapstate: prepare \n[pending]\ndelete: x\n",
+                    "\n[pending]\ndelete: x\n\n[s1]\nsnapstate: prepare\n");
+    check_rewritten("snapstate: delete\nmemory: 16\n", "memory: 16\n");
     check_rewritten("rootfs: local:1/a.raw\nunused0: local:1/a.raw\n"
                     "unused1: local:1/b.raw\n",
                     "rootfs: local:1/a.raw\nunused1: local:1/b.raw\n");
@@ -69,6 +77,9 @@ test_unknown_is_kept(void)
 {
     check_rewritten("memory: 16\nsome garbage\n  swap: 1\nfuture: x\n",
                     "future: x\nmemory: 16\nsome garbage\n  swap: 1\n");
+    check_rewritten("delete: x\nlxc.rootfs.path: /\nlxc.bogus: 1\ntty: 1\n",
+                    "tty: 1\ndelete: x\nlxc.rootfs.path: /\n"
+                    "lxc.bogus: 1\n");
     check_rewritten("memory: 16\n[a]\nmemory: 99\n\n[s1]\nmemory: 32\n",
                     "memory: 16\n\n[s1]\nmemory: 32\n\n[a]\nmemory: 99\n");
 }
@@ -115,21 +126,103 @@ test_nul(void)
     g_assert_cmpstr(agent_guestconf_get(conf, "swap"), ==, "1");
 }
 
+/* What a line is reported as; NULL: not at all. Every such line is kept. */
+static const struct {
+    const char *line;
+    const char *said; /* without "vm 105 - " */
+} said[] = {
+    {"future: x",
+     "unable to parse value of 'future' - unknown setting 'future'"},
+    {"garbage", "unable to parse config: garbage"},
+    {" memory: 1", "unable to parse config:  memory: 1"},
+    {"memory:", "unable to parse config: memory:"},
+    {"Memory: 1", "unable to parse config: Memory: 1"},
+    {"my-key: 1", "unable to parse config: my-key: 1"},
+    {"delete: x", "property 'delete' is only allowed in [pve:pending]"},
+    {"memory: -1", "unable to parse value of 'memory' - type check "
+                   "('integer') failed - got '-1'"},
+    {"memory: 1", NULL},
+    {"cpulimit: 1e3", "unable to parse value of 'cpulimit' - type check "
+                      "('number') failed - got '1e3'"},
+    {"onboot: maybe", "unable to parse value of 'onboot' - type check "
+                      "('boolean') failed - got 'maybe'"},
+    {"arch: vax", NULL},
+    {"hostname: a_b", "unable to parse value of 'hostname' - value does not "
+                      "look like a valid DNS name"},
+    {"tags: !", "unable to parse value of 'tags' - invalid characters in tag"},
+    {"net0: name=e,mtu=1", "unable to parse value of 'net0' - format error\n"
+                           "mtu: value must have a minimum value of 64"},
+    {"lxc.rootfs.path: /",
+     "lxc.rootfs.path: lxc.rootfs.path is auto generated from rootfs"},
+    {"lxc.rootfs.options = ro",
+     "lxc.rootfs.options: lxc.rootfs.options is not supported, please use "
+     "mount point options in the \"rootfs\" key"},
+    {"lxc.limit.nofile: 5",
+     "lxc.limit.nofile: lxc.limit.* was renamed to lxc.prlimit.*"},
+    {"lxc.cgroup.cpu.shares = 5",
+     "lxc.cgroup.cpu.shares is deprecated, this will be a hard error in the "
+     "future!"},
+    {"lxc.id_map: u 0 1 2",
+     "lxc.id_map is deprecated and was renamed to lxc.idmap"},
+    {"lxc.network.ipv4: 1.1.1.1/8",
+     "lxc.network.ipv4 is deprecated and was renamed to "
+     "lxc.net.INDEX.ipv4.address"},
+    {"lxc.devttydir: x",
+     "lxc.devttydir is deprecated and was renamed to lxc.tty.dir"},
+    {"lxc.tty.dir: x", NULL},
+    {"lxc.cgroup2.memory.max: 5", NULL},
+    {"lxc.bogus: 1", "unable to parse config: lxc.bogus: 1"},
+    {"lxc.cap.drop : x", "unable to parse config: lxc.cap.drop : x"},
+};
+
 static void
 test_diagnostics(void)
 {
-    static const char text[] = "future: x\ngarbage\nlxc.rootfs.path: /\n";
-    g_autoptr(GPtrArray) lines = g_ptr_array_new_with_free_func(g_free);
-    g_autoptr(AgentGuestConf) conf =
-        agent_guestconf_parse(105, text, strlen(text), lines);
+    for (guint i = 0; i < G_N_ELEMENTS(said); i++) {
+        g_autoptr(GPtrArray) lines = g_ptr_array_new_with_free_func(g_free);
+        g_autoptr(AgentGuestConf) conf = agent_guestconf_parse(
+            105, said[i].line, strlen(said[i].line), lines);
+        g_autofree char *expected =
+            g_strdup_printf("vm 105 - %s", said[i].said);
+        g_autofree char *written = agent_guestconf_serialize(conf);
 
-    g_assert_nonnull(conf);
-    g_assert_cmpuint(lines->len, ==, 3);
-    g_assert_cmpstr(lines->pdata[0], ==,
-                    "vm 105 - unable to parse value of 'future' - unknown "
-                    "setting 'future'");
-    g_assert_cmpstr(lines->pdata[1], ==,
-                    "vm 105 - unable to parse config: garbage");
+        g_assert_cmpuint(lines->len, ==, said[i].said != NULL ? 1 : 0);
+        if (said[i].said != NULL) {
+            g_assert_cmpstr(lines->pdata[0], ==, expected);
+        }
+        if (strchr(said[i].line, '=') == NULL) {
+            g_assert_nonnull(strstr(written, said[i].line));
+        }
+    }
+}
+
+static void
+check_refused(const char *key, const char *value, const char *expected)
+{
+    g_autoptr(AgentGuestConf) conf = agent_guestconf_new(105);
+    g_autoptr(GError) error = NULL;
+
+    agent_guestconf_set(conf, key, value);
+    g_assert_cmpint(agent_guestconf_is_writable(conf, &error), ==,
+                    expected == NULL);
+    g_assert_cmpstr(error != NULL ? error->message : NULL, ==, expected);
+}
+
+/* A value that ends its line could write others. */
+static void
+test_writable(void)
+{
+    g_autoptr(AgentGuestConf) conf = agent_guestconf_new(105);
+
+    check_refused("hookscript", "a\nlxc.hook.start: /x",
+                  "detected invalid newline inside property 'hookscript'");
+    check_refused("entrypoint", "a\x01",
+                  "detected invalid control character inside property "
+                  "'entrypoint'");
+    check_refused("entrypoint", "a\tb", NULL);
+    check_refused("description", "a\nb", NULL);
+    agent_guestconf_add_env(conf, "A=1\nlxc.hook.start: /x");
+    g_assert_false(agent_guestconf_is_writable(conf, NULL));
 }
 
 static void
@@ -218,17 +311,10 @@ test_pending(void)
               "memory: 256\nmp0: local:4,mp=/a\ndelete: tty,unused1\n");
     g_autoptr(AgentGuestConf) view = agent_guestconf_with_pending(conf);
     g_autofree char *merged = agent_guestconf_serialize(view);
-    g_autofree char *applied = NULL;
 
     g_assert_cmpstr(merged, ==,
                     "memory: 256\nmp0: local:4,mp=/a\n"
                     "rootfs: local:105/a.raw\n");
-    g_assert_true(agent_guestconf_apply_pending(conf));
-    applied = agent_guestconf_serialize(conf);
-    g_assert_cmpstr(applied, ==,
-                    "memory: 256\nrootfs: local:105/a.raw\n\n[pve:pending]\n"
-                    "delete: unused1\nmp0: local:4,mp=/a\n");
-    g_assert_false(agent_guestconf_apply_pending(conf));
 }
 
 static void
@@ -291,6 +377,163 @@ test_equals_in_volume(void)
     g_assert_cmpstr(text, ==, "volume=local:a=b,ro=1");
 }
 
+/* --- random files --- */
+
+static const char *
+pick(const char *const *list)
+{
+    return list[g_test_rand_int_range(0, (gint32)g_strv_length((char **)list))];
+}
+
+/* Returns: (owned) a value that @rule takes. */
+static char *
+random_value(const AgentValueRule *rule)
+{
+    static const char *const texts[] = {"/a b/c",
+                                        "local:105/a.raw",
+                                        "10.0.0.1",
+                                        "::1",
+                                        "10.0.0.1/8",
+                                        "dhcp",
+                                        "fe80::1/64",
+                                        "a.b-c",
+                                        "BC:24:11:EE:B5:FE",
+                                        "eth0",
+                                        "5;6",
+                                        "order=1,up=2",
+                                        "/dev/fuse",
+                                        "0640",
+                                        "noatime;nodev",
+                                        "u:0:1:2;g:0:1:2",
+                                        "nfs;cifs",
+                                        "A=b c",
+                                        "Europe/Vienna",
+                                        "\xc3\xbc",
+                                        "UTC",
+                                        "s_1",
+                                        NULL};
+
+    if (rule->choices != NULL) {
+        return g_strdup(pick(rule->choices));
+    }
+    switch (rule->type) {
+    case AGENT_VALUE_BOOLEAN:
+        return g_strdup_printf("%d", g_test_rand_int_range(0, 2));
+    case AGENT_VALUE_INTEGER:
+    case AGENT_VALUE_NUMBER:
+        return g_strdup_printf(
+            "%" G_GINT64_FORMAT,
+            rule->min + g_test_rand_int_range(
+                            0, 1 + (gint32)MIN(9, rule->max - rule->min)));
+    case AGENT_VALUE_SIZE:
+        return agent_size_format((gint64)g_test_rand_int_range(0, 99) << 20);
+    default:
+        break;
+    }
+    for (guint i = 0; i < 500; i++) {
+        const char *text = pick(texts);
+        g_autofree char *taken = agent_value_check(rule, text, NULL);
+
+        if (taken != NULL) {
+            return g_steal_pointer(&taken);
+        }
+    }
+    g_assert_not_reached();
+}
+
+static char *
+random_props(const AgentPropKey *schema)
+{
+    g_autoptr(GHashTable) props =
+        g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+
+    for (const AgentPropKey *key = schema; key->name != NULL; key++) {
+        if (key->is_mandatory || key->is_default ||
+            g_test_rand_int_range(0, 3) == 0) {
+            char *value = random_value(&key->rule);
+
+            if (strchr(value, ',') == NULL) {
+                g_hash_table_replace(props, g_strdup(key->name), value);
+            } else {
+                g_free(value);
+            }
+        }
+    }
+    return agent_props_format(schema, props);
+}
+
+static gint
+by_line(gconstpointer a, gconstpointer b)
+{
+    return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* A section with some of all options there are; but for unusedN, which go when
+ * their volume is used. */
+static void
+append_random_section(GString *out)
+{
+    g_autoptr(GPtrArray) lines = g_ptr_array_new_with_free_func(g_free);
+
+    if (g_test_rand_bit()) {
+        g_string_append(out, "#notes%3A \n#\n#%C3%BC\n");
+    }
+    for (const AgentGuestOpt *opt = agent_guestopts(); opt->name != NULL;
+         opt++) {
+        g_autofree char *key =
+            opt->count > 0
+                ? g_strdup_printf("%s%d", opt->name,
+                                  g_test_rand_int_range(0, (gint32)opt->count))
+                : g_strdup(opt->name);
+        g_autofree char *value = opt->props != NULL ? random_props(opt->props)
+                                                    : random_value(&opt->rule);
+
+        if (g_test_rand_bit() && !(opt->flags & AGENT_OPT_REPEAT) &&
+            *value != '\0' && strcmp(opt->name, "unused") != 0 &&
+            strcmp(key, "description") != 0 && strcmp(key, "snapstate") != 0) {
+            g_ptr_array_add(lines, g_strdup_printf("%s: %s\n", key, value));
+        }
+    }
+    g_ptr_array_sort(lines, by_line);
+    for (guint i = 0; i < lines->len; i++) {
+        g_string_append(out, lines->pdata[i]);
+    }
+    if (g_test_rand_bit()) {
+        g_string_append(out, "lxc.environment.runtime: A=1\n"
+                             "lxc.environment.runtime: B=x y\n"
+                             "lxc.cap.drop: \nlxc.cap.drop: sys_time\n");
+    }
+    if (g_test_rand_int_range(0, 4) == 0) {
+        g_string_append(out, "  what is this\nlxc.bogus = 1\n");
+    }
+}
+
+/* Parse, write, parse is the identity, and the first text is the second. */
+static void
+test_random(void)
+{
+    for (guint i = 0; i < 300; i++) {
+        g_autoptr(GString) text = g_string_new(NULL);
+        g_autoptr(AgentGuestConf) conf = NULL;
+        g_autofree char *written = NULL;
+
+        append_random_section(text);
+        if (g_test_rand_bit()) {
+            g_string_append(text, "\n[pve:pending]\ndelete: a,b\n");
+        }
+        for (const char *name = "ab"; *name != '\0'; name++) {
+            if (g_test_rand_bit()) {
+                g_string_append_printf(text, "\n[s%c]\n", *name);
+                append_random_section(text);
+            }
+        }
+        conf = parse(text->str);
+        written = agent_guestconf_serialize(conf);
+        g_assert_cmpstr(written, ==, text->str);
+        g_assert_true(agent_guestconf_is_writable(conf, NULL));
+    }
+}
+
 int
 main(int argc, char **argv)
 {
@@ -301,11 +544,13 @@ main(int argc, char **argv)
     g_test_add_func("/guestconf/broken", test_broken);
     g_test_add_func("/guestconf/nul", test_nul);
     g_test_add_func("/guestconf/diagnostics", test_diagnostics);
+    g_test_add_func("/guestconf/writable", test_writable);
     g_test_add_func("/guestconf/queries", test_queries);
     g_test_add_func("/guestconf/own-idmap", test_own_idmap);
     g_test_add_func("/guestconf/mounts", test_mounts);
     g_test_add_func("/guestconf/volumes", test_volumes);
     g_test_add_func("/guestconf/pending", test_pending);
+    g_test_add_func("/guestconf/random", test_random);
     g_test_add_func("/guestconf/snapshot", test_snapshot);
     g_test_add_func("/guestconf/damage", test_damage);
     g_test_add_func("/guestconf/odd-volumes", test_odd_volumes);
