@@ -47,6 +47,12 @@ typedef struct {
     gboolean is_released;
 } Holder;
 
+/* What a barrier was answered for, and where in the total order. */
+typedef struct {
+    const SimLine *line;
+    guint64 place;
+} Promise;
+
 struct SimCheck {
     Node nodes[SIM_MAX_NODES];
     SimLines *lines;
@@ -61,7 +67,7 @@ struct SimCheck {
     gpointer disks;
     gboolean is_lost[SIM_MAX_NODES]; /* its disk was */
     gboolean has_no_terms;
-    const SimLine *durable; /* the furthest that was promised, or NULL */
+    GArray *promises; /* of Promise */
     gboolean is_kept;
     gboolean has_bad_peer;
     char *violation;
@@ -99,6 +105,7 @@ sim_check_new(void)
 
     self->lines = sim_lines_new();
     self->places = numbers_new();
+    self->promises = g_array_new(FALSE, FALSE, sizeof(Promise));
     self->touched = numbers_new();
     self->deleted = numbers_new();
     self->removed =
@@ -116,6 +123,7 @@ sim_check_free(SimCheck *self)
     }
     sim_lines_free(self->lines);
     g_hash_table_unref(self->places);
+    g_array_unref(self->promises);
     g_hash_table_unref(self->touched);
     g_hash_table_unref(self->holders);
     g_hash_table_unref(self->removed);
@@ -603,9 +611,12 @@ void
 sim_check_lost_disk(SimCheck *self, guint node)
 {
     self->is_lost[node] = TRUE;
-    if (self->durable != NULL &&
-        count_disks(self, self->durable, FALSE) * 2 <= self->n_nodes) {
-        self->durable = NULL;
+    for (guint i = self->promises->len; i > 0; i--) {
+        const Promise *promise = &g_array_index(self->promises, Promise, i - 1);
+
+        if (count_disks(self, promise->line, FALSE) * 2 <= self->n_nodes) {
+            g_array_remove_index_fast(self->promises, i - 1);
+        }
     }
 }
 
@@ -632,9 +643,30 @@ sim_check_sync_cancel(SimCheck *self, guint number, guint64 id)
     g_hash_table_remove(self->nodes[number].barriers, &id);
 }
 
+/* A member that is behind in the order may still have to hear of it. */
+static void
+check_promise(SimCheck *self, guint number, const Promise *promise)
+{
+    const Node *node = &self->nodes[number];
+
+    if (node->replica == NULL || node->place <= promise->place ||
+        node->n_members * 2 <= self->n_nodes ||
+        cfs_replica_mode(node->replica) != CFS_MODE_SYNCED) {
+        return;
+    }
+    if (!sim_line_contains(node->line, promise->line)) {
+        sim_check_fail(self, "durable",
+                       "node %u is synced in a majority without what was "
+                       "promised (version %" G_GUINT64_FORMAT ")",
+                       number, promise->line->version);
+    }
+}
+
 static void
 promise(SimCheck *self, guint number, const SimLine *line)
 {
+    Promise promise = {line, self->nodes[number].place};
+
     if (count_disks(self, line, TRUE) * 2 <= self->n_nodes) {
         sim_check_fail(self, "durable",
                        "node %u says majority, but %u of %u disks have it",
@@ -645,12 +677,9 @@ promise(SimCheck *self, guint number, const SimLine *line)
         count_disks(self, line, FALSE) * 2 <= self->n_nodes) {
         return;
     }
-    if (self->durable == NULL || sim_line_contains(line, self->durable)) {
-        self->durable = line;
-    } else if (!sim_line_contains(self->durable, line)) {
-        sim_check_fail(self, "durable",
-                       "node %u was promised what excludes another promise",
-                       number);
+    g_array_append_val(self->promises, promise);
+    for (guint i = 0; i < self->n_nodes; i++) {
+        check_promise(self, i, &promise);
     }
 }
 
@@ -679,22 +708,17 @@ on_reply_sync(SimCheck *self, guint number, const CfsEffect *effect)
     }
 }
 
-/* It became synced in a strict majority: is all there that was promised? */
+/* It became synced: is all there that was promised? */
 static void
-check_durable(SimCheck *self, guint number)
+check_promises(SimCheck *self, guint number)
 {
     const Node *node = &self->nodes[number];
 
-    if (node->mode == CFS_MODE_SYNCED || self->durable == NULL ||
-        self->has_no_terms || node->n_members * 2 <= self->n_nodes ||
-        cfs_replica_mode(node->replica) != CFS_MODE_SYNCED) {
+    if (node->mode == CFS_MODE_SYNCED || self->has_no_terms) {
         return;
     }
-    if (!sim_line_contains(node->line, self->durable)) {
-        sim_check_fail(self, "durable",
-                       "node %u is synced in a majority without what was "
-                       "promised (version %" G_GUINT64_FORMAT ")",
-                       number, self->durable->version);
+    for (guint i = 0; i < self->promises->len; i++) {
+        check_promise(self, number, &g_array_index(self->promises, Promise, i));
     }
 }
 
@@ -790,7 +814,7 @@ sim_check_after(SimCheck *self, guint number)
         node->is_reloaded = FALSE;
         check_version(self, number);
     }
-    check_durable(self, number);
+    check_promises(self, number);
     if (!node->is_get || cfs_replica_mode(node->replica) != CFS_MODE_SYNCED) {
         return;
     }
