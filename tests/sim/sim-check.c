@@ -484,6 +484,10 @@ on_store(SimCheck *self, guint number, const CfsEffect *effect)
     node->line = sim_lines_add(
         self->lines, node->hash,
         root != NULL ? root->version : node->line->version, node->line);
+    if (root != NULL && effect->store.puts->len == 1 &&
+        effect->store.deletes->len == 0) {
+        sim_lines_set_raised(self->lines, node->hash);
+    }
 }
 
 /* An old holder's delete may hit the next one's lock. */
@@ -633,7 +637,7 @@ sim_check_sync(SimCheck *self, guint number, guint64 id)
 
     sim_check_other(self, number);
     g_hash_table_insert(node->barriers, g_memdup2(&id, sizeof(id)),
-                        (gpointer)node->line);
+                        (gpointer)sim_line_content(node->line));
 }
 
 void

@@ -62,6 +62,23 @@ sim_lines_add(SimLines *self,
     return line;
 }
 
+const SimLine *
+sim_line_content(const SimLine *self)
+{
+    while (self->is_raised && self->parent != NULL) {
+        self = self->parent;
+    }
+    return self;
+}
+
+void
+sim_lines_set_raised(SimLines *self, guint64 hash)
+{
+    SimLine *line = g_hash_table_lookup(self->by_hash, &hash);
+
+    line->is_raised = TRUE;
+}
+
 gboolean
 sim_line_contains(const SimLine *self, const SimLine *other)
 {

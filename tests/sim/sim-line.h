@@ -20,6 +20,7 @@ typedef struct SimLine {
     guint64 hash;
     guint64 version; /* of the root */
     guint depth;
+    gboolean is_raised;           /* only the root differs from the parent */
     const struct SimLine *parent; /* NULL: the first */
     const struct SimLine *jump;   /* further up */
 } SimLine;
@@ -33,6 +34,10 @@ const SimLine *sim_lines_add(SimLines *self,
                              guint64 hash,
                              guint64 version,
                              const SimLine *parent);
+/* That of the same content, before the root was raised. */
+const SimLine *sim_line_content(const SimLine *self);
+/* Marks a new line of which that is true. */
+void sim_lines_set_raised(SimLines *self, guint64 hash);
 /* Does @self contain all that @other does? */
 gboolean sim_line_contains(const SimLine *self, const SimLine *other);
 
