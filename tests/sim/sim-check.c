@@ -29,6 +29,7 @@ typedef struct {
     GHashTable *barriers; /* id -> SimLine: what it covers */
     guint n_members;      /* nodes of its configuration */
     guint64 hash;         /* of the tree, from the STORE effects */
+    guint64 root_hash;    /* of its root */
     const SimLine *line;
     guint64 ring, place; /* of what it got last */
     gboolean is_get;     /* the step has a place */
@@ -65,7 +66,7 @@ struct SimCheck {
     guint n_nodes;
     SimFlushedHash flushed_hash;
     gpointer disks;
-    gboolean is_lost[SIM_MAX_NODES]; /* its disk was */
+    gboolean has_lost_disk;
     gboolean has_no_terms;
     GArray *promises; /* of Promise */
     gboolean is_kept;
@@ -186,6 +187,9 @@ put_entry(Node *node, const CfsEntry *entry)
     guint64 hash = sim_entry_hash(entry);
 
     node->hash += hash - (old != NULL ? *old : 0);
+    if (entry->inode == CFS_ROOT_INODE) {
+        node->root_hash = hash;
+    }
     if (old != NULL) {
         *old = hash;
     } else {
@@ -236,8 +240,9 @@ sim_check_start(SimCheck *self,
                        number);
     }
     node->is_edited = FALSE;
-    node->line = sim_lines_add(self->lines, node->hash,
-                               cfs_tree_root(tree)->version, NULL);
+    node->line =
+        sim_lines_add(self->lines, node->hash, node->hash - node->root_hash,
+                      cfs_tree_root(tree)->version, NULL);
 }
 
 void
@@ -482,12 +487,8 @@ on_store(SimCheck *self, guint number, const CfsEffect *effect)
     }
     node->is_reloading = TRUE;
     node->line = sim_lines_add(
-        self->lines, node->hash,
+        self->lines, node->hash, node->hash - node->root_hash,
         root != NULL ? root->version : node->line->version, node->line);
-    if (root != NULL && effect->store.puts->len == 1 &&
-        effect->store.deletes->len == 0) {
-        sim_lines_set_raised(self->lines, node->hash);
-    }
 }
 
 /* An old holder's delete may hit the next one's lock. */
@@ -600,13 +601,12 @@ disk_contains(SimCheck *self, guint node, const SimLine *line)
 }
 
 static guint
-count_disks(SimCheck *self, const SimLine *line, gboolean with_lost)
+count_disks(SimCheck *self, const SimLine *line)
 {
     guint count = 0;
 
     for (guint i = 0; i < self->n_nodes; i++) {
-        count +=
-            (with_lost && self->is_lost[i]) || disk_contains(self, i, line);
+        count += disk_contains(self, i, line);
     }
     return count;
 }
@@ -614,14 +614,8 @@ count_disks(SimCheck *self, const SimLine *line, gboolean with_lost)
 void
 sim_check_lost_disk(SimCheck *self, guint node)
 {
-    self->is_lost[node] = TRUE;
-    for (guint i = self->promises->len; i > 0; i--) {
-        const Promise *promise = &g_array_index(self->promises, Promise, i - 1);
-
-        if (count_disks(self, promise->line, FALSE) * 2 <= self->n_nodes) {
-            g_array_remove_index_fast(self->promises, i - 1);
-        }
-    }
+    self->has_lost_disk = TRUE;
+    g_array_set_size(self->promises, 0);
 }
 
 void
@@ -637,7 +631,7 @@ sim_check_sync(SimCheck *self, guint number, guint64 id)
 
     sim_check_other(self, number);
     g_hash_table_insert(node->barriers, g_memdup2(&id, sizeof(id)),
-                        (gpointer)sim_line_content(node->line));
+                        (gpointer)node->line);
 }
 
 void
@@ -671,14 +665,16 @@ promise(SimCheck *self, guint number, const SimLine *line)
 {
     Promise promise = {line, self->nodes[number].place};
 
-    if (count_disks(self, line, TRUE) * 2 <= self->n_nodes) {
-        sim_check_fail(self, "durable",
-                       "node %u says majority, but %u of %u disks have it",
-                       number, count_disks(self, line, FALSE), self->n_nodes);
+    if (line->version == 1 || self->has_lost_disk) {
         return;
     }
-    if (self->has_no_terms || line->version == 1 ||
-        count_disks(self, line, FALSE) * 2 <= self->n_nodes) {
+    if (count_disks(self, line) * 2 <= self->n_nodes) {
+        sim_check_fail(self, "durable",
+                       "node %u says majority, but %u of %u disks have it",
+                       number, count_disks(self, line), self->n_nodes);
+        return;
+    }
+    if (self->has_no_terms) {
         return;
     }
     g_array_append_val(self->promises, promise);

@@ -59,7 +59,7 @@ void sim_check_set_disks(SimCheck *self,
                          guint n_nodes,
                          SimFlushedHash flushed_hash,
                          gpointer data);
-/* What was on the disk of @node is lost: promises were made on disks. */
+/* What was on the disk of @node is lost: from now on nothing is promised. */
 void sim_check_lost_disk(SimCheck *self, guint node);
 /* Some members keep no terms: nothing is promised. */
 void sim_check_no_terms(SimCheck *self);

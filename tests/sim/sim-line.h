@@ -18,9 +18,9 @@ typedef struct SimLines SimLines;
 
 typedef struct SimLine {
     guint64 hash;
+    guint64 content; /* the same without the root */
     guint64 version; /* of the root */
     guint depth;
-    gboolean is_raised;           /* only the root differs from the parent */
     const struct SimLine *parent; /* NULL: the first */
     const struct SimLine *jump;   /* further up */
 } SimLine;
@@ -32,13 +32,11 @@ const SimLine *sim_lines_find(SimLines *self, guint64 hash);
 /* What is there, or a new child of @parent. */
 const SimLine *sim_lines_add(SimLines *self,
                              guint64 hash,
+                             guint64 content,
                              guint64 version,
                              const SimLine *parent);
-/* That of the same content, before the root was raised. */
-const SimLine *sim_line_content(const SimLine *self);
-/* Marks a new line of which that is true. */
-void sim_lines_set_raised(SimLines *self, guint64 hash);
-/* Does @self contain all that @other does? */
+/* Does @self contain all that @other does: was it there, or the same content?
+ */
 gboolean sim_line_contains(const SimLine *self, const SimLine *other);
 
 /* One entry's share in the hash of its tree: all are added up. */

@@ -51,7 +51,10 @@ sim_workload_new(guint64 seed, SimFaults faults)
         self->slow = sim_dice(dice, 1u << self->n);
     }
     for (guint i = 0; i < G_N_ELEMENTS(all_faults); i++) {
-        if (faults == SIM_FAULTS_ALL && sim_dice_once_in(dice, 2)) {
+        /* A lost disk ends all promises, so it is rare. */
+        guint rarity = all_faults[i] == SIM_DO_WIPE ? 6 : 2;
+
+        if (faults == SIM_FAULTS_ALL && sim_dice_once_in(dice, rarity)) {
             self->faults[self->n_faults++] = all_faults[i];
         }
     }
