@@ -109,6 +109,8 @@ struct CfsReplica {
     gint64 told_ms;       /* when we said last that it takes long */
     gboolean is_doubtful; /* the others ended the round, we did not */
     gboolean has_refused; /* said so in this configuration */
+    guint n_refused;      /* transfers in a row, of: */
+    CfsMember refused;
     guint n_unknown;      /* changes that we could not interpret, lately */
     gint64 unknown_ms;    /* the last of them */
 

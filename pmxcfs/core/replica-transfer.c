@@ -9,6 +9,9 @@
 #define SEND_SLICE_BYTES (256u << 10)
 #define SEND_SLICE_ENTRIES 256u
 
+/* So many in a row are told to all. */
+#define REFUSALS_TOLD 3u
+
 /* --- what the leader sends ------------------------------------------------ */
 
 static void
@@ -218,6 +221,36 @@ replace_tree(CfsReplica *self, CfsTree *tree, GArray *gone)
         cfs_views_end_step(self->views, self->tree);
 }
 
+/* What came was not the leader's copy. Once can be bad luck: a message that the
+ * leader could not send. Nobody can tell whether a member that never sends what
+ * it says it has is mad or has the only newest copy: so we stay out, and say
+ * what to do. */
+static void
+on_refused(CfsReplica *self, const GError *error)
+{
+    CfsMember leader = cfs_sync_leader(self->sync);
+    g_autofree char *text = NULL;
+
+    cfs_replica_trace(self, G_LOG_LEVEL_WARNING,
+                      "state transfer refused: %s (leader %u/%u)",
+                      error->message, leader.nodeid, leader.pid);
+    if (!cfs_member_equal(leader, self->refused)) {
+        self->refused = leader;
+        self->n_refused = 0;
+    }
+    if (++self->n_refused == REFUSALS_TOLD) {
+        text = g_strdup_printf(
+            "node %u is kept out: node %u (pid %u) says it has the newest "
+            "copy, and did not send it whole %u times; if that goes on, stop "
+            "pmxcfs on node %u and look at its disk and its version",
+            self->self.nodeid, leader.nodeid, leader.pid, self->n_refused,
+            leader.nodeid);
+        cfs_replica_trace(self, G_LOG_LEVEL_WARNING, "%s", text);
+        cfs_replica_log_to_cluster(self, text);
+    }
+    cfs_replica_leave(self, "state transfer refused");
+}
+
 static void
 commit_update(CfsReplica *self)
 {
@@ -231,11 +264,10 @@ commit_update(CfsReplica *self)
         g_hash_table_size(self->updates));
     tree = build_leaders_tree(self, gone, &error);
     if (tree == NULL) {
-        cfs_replica_trace(self, G_LOG_LEVEL_WARNING,
-                          "state transfer refused: %s", error->message);
-        cfs_replica_leave(self, "state transfer refused");
+        on_refused(self, error);
         return;
     }
+    self->n_refused = 0;
     replace_tree(self, tree, gone);
     cfs_sync_done(self->sync);
     cfs_sync_set_all_synced(self->sync);
