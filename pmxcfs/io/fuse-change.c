@@ -4,6 +4,7 @@
 #include "pmxcfs/io/fuse-private.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -80,13 +81,32 @@ finish_attributes(CfsFuse *self,
 }
 
 static void
-finish_write(CfsFuse *self, CfsFuseParked *parked, int verdict, CfsEntry *entry)
+finish_safe_write(CfsFuse *self,
+                  CfsFuseParked *parked,
+                  int verdict,
+                  CfsEntry *entry)
 {
     if (verdict != 0) {
         cfs_fuse_reply_verdict(parked->req, verdict);
     } else {
         (void)fuse_reply_write(parked->req, parked->size);
     }
+}
+
+static void
+finish_write(CfsFuse *self, CfsFuseParked *parked, int verdict, CfsEntry *entry)
+{
+    CfsFuseParked *barrier;
+
+    /* The kernel leaves O_SYNC and O_DSYNC to us; the latter has one bit of the
+     * former (open(2)). */
+    if (verdict != 0 || (parked->info.flags & O_DSYNC) == 0) {
+        finish_safe_write(self, parked, verdict, entry);
+        return;
+    }
+    barrier = cfs_fuse_park(self, parked->req, finish_safe_write);
+    barrier->size = parked->size;
+    cfs_fuse_submit_flush(self, barrier);
 }
 
 /* Attributes -------------------------------------------------------------- */
@@ -525,6 +545,23 @@ write_view(CfsFuse *self,
     }
 }
 
+/* @end: where the kernel thinks an append goes. */
+static void
+submit_write(CfsFuse *self,
+             fuse_req_t req,
+             const struct fuse_file_info *info,
+             const CfsOp *op,
+             off_t end)
+{
+    CfsFuseParked *parked = cfs_fuse_park(self, req, finish_write);
+
+    parked->size = g_bytes_get_size(op->data);
+    parked->info.flags = info->flags;
+    parked->is_append = op->is_append;
+    parked->end = end;
+    cfs_fuse_submit(self, parked, op);
+}
+
 void
 cfs_fuse_op_write(fuse_req_t req,
                   fuse_ino_t ino,
@@ -535,10 +572,11 @@ cfs_fuse_op_write(fuse_req_t req,
 {
     CfsFuse *self = cfs_fuse_self(req);
     const CfsFuseHandle *handle = cfs_fuse_handle(info);
+    gboolean is_append = (info->flags & O_APPEND) != 0;
+    const off_t kernel_offset = offset;
     g_autoptr(GBytes) data = NULL;
     g_autofree char *path = NULL;
     g_autoptr(CfsOp) op = NULL;
-    CfsFuseParked *parked;
     int verdict;
 
     if (handle == NULL) {
@@ -550,8 +588,9 @@ cfs_fuse_op_write(fuse_req_t req,
         return;
     }
     verdict = find_path(self, &handle->node, handle, &path);
-    if (verdict == 0 && (info->flags & O_APPEND) != 0) {
-        /* The kernel's idea of the end may be older than ours. */
+    if (verdict == 0 && is_append) {
+        /* The kernel's idea of the end may be older than ours, and ours older
+         * than that of the group, which decides. */
         offset = handle->record->entry->size;
     }
     if (verdict == 0) {
@@ -562,13 +601,67 @@ cfs_fuse_op_write(fuse_req_t req,
         return;
     }
     data = g_bytes_new(bytes, size);
-    op = cfs_op_new_write(path, data, (guint32)offset);
-    parked = cfs_fuse_park(self, req, finish_write);
-    parked->size = size;
-    cfs_fuse_submit(self, parked, op);
+    op = is_append ? cfs_op_new_append(path, data)
+                   : cfs_op_new_write(path, data, (guint32)offset);
+    submit_write(self, req, info, op, kernel_offset);
 }
 
-/* A barrier over everything this node has applied. */
+/* Of a file: (owned) at most @size of its bytes. */
+static GBytes *
+read_range(const CfsEntry *entry, guint64 offset, gsize size)
+{
+    guint8 *bytes;
+
+    size = offset < entry->size ? MIN(size, entry->size - (gsize)offset) : 0;
+    bytes = g_malloc(size + 1);
+    size = cfs_entry_read(entry, offset, size, bytes);
+    return g_bytes_new_take(bytes, size);
+}
+
+/* Without it cp(1) would copy within the mount in pieces of a pipe, each a
+ * change of its own. */
+void
+cfs_fuse_op_copy_file_range(fuse_req_t req,
+                            fuse_ino_t ino_in,
+                            off_t offset_in,
+                            struct fuse_file_info *info_in,
+                            fuse_ino_t ino_out,
+                            off_t offset_out,
+                            struct fuse_file_info *info_out,
+                            size_t size,
+                            int flags)
+{
+    CfsFuse *self = cfs_fuse_self(req);
+    const CfsFuseHandle *in = cfs_fuse_handle(info_in);
+    const CfsFuseHandle *out = cfs_fuse_handle(info_out);
+    g_autoptr(GBytes) data = NULL;
+    g_autofree char *path = NULL;
+    g_autoptr(CfsOp) op = NULL;
+    int verdict;
+
+    if (in == NULL || out == NULL || in->record == NULL ||
+        out->record == NULL || in->record->entry == NULL || offset_in < 0) {
+        cfs_fuse_reply_verdict(req, EXDEV); /* the kernel reads and writes */
+        return;
+    }
+    verdict = find_path(self, &out->node, out, &path);
+    if (verdict == 0) {
+        verdict = check_write(offset_out, &size);
+    }
+    if (verdict != 0) {
+        cfs_fuse_reply_verdict(req, verdict);
+        return;
+    }
+    data = read_range(in->record->entry, (guint64)offset_in, size);
+    if (g_bytes_get_size(data) == 0) {
+        (void)fuse_reply_write(req, 0);
+        return;
+    }
+    op = cfs_op_new_write(path, data, (guint32)offset_out);
+    submit_write(self, req, info_out, op, offset_out);
+}
+
+/* A barrier over everything this node has applied: effects.h. */
 void
 cfs_fuse_op_fsync(fuse_req_t req,
                   fuse_ino_t ino,

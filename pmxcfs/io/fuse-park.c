@@ -26,6 +26,17 @@ cfs_fuse_parked_free(gpointer data)
     g_free(parked);
 }
 
+static void
+count_answer(CfsFuse *self, const CfsFuseParked *parked, int verdict)
+{
+    if (parked->since_us != 0) {
+        cfs_metrics_observe(self->metrics, parked->timing,
+                            g_get_monotonic_time() - parked->since_us);
+        cfs_metrics_add(self->metrics, CFS_METRIC_CHANGES_REFUSED,
+                        verdict != 0);
+    }
+}
+
 void
 cfs_fuse_unpark(CfsFuse *self, guint64 id, int verdict, CfsEntry *entry)
 {
@@ -36,6 +47,7 @@ cfs_fuse_unpark(CfsFuse *self, guint64 id, int verdict, CfsEntry *entry)
     }
     (void)g_hash_table_steal(self->parked, &id);
     fuse_req_interrupt_func(parked->req, NULL, NULL);
+    count_answer(self, parked, verdict);
     if (verdict != 0 && parked->changes != NULL) {
         /* Done, but not on disk: the kernel hears that it was not done. */
         cfs_caches_on_changes(self->caches, parked->changes, FALSE, 0);
@@ -57,6 +69,9 @@ on_grace_over(gpointer data)
     }
     fuse_req_interrupt_func(parked->req, NULL, NULL);
     cfs_fuse_reply_verdict(parked->req, EINTR);
+    if (parked->sync != 0) {
+        cfs_effects_sync_cancel(self->effects, parked->sync);
+    }
     (void)g_hash_table_remove(self->parked, &id);
     return G_SOURCE_REMOVE;
 }
@@ -85,18 +100,39 @@ cfs_fuse_park(CfsFuse *self, fuse_req_t req, CfsFuseFinish finish)
     return parked;
 }
 
+static CfsTimingKind
+timing_of(const CfsOp *op)
+{
+    switch (op->kind) {
+    case CFS_OP_CREATE:
+        return CFS_TIMING_CREATE;
+    case CFS_OP_MKDIR:
+        return CFS_TIMING_MKDIR;
+    case CFS_OP_DELETE:
+        return CFS_TIMING_DELETE;
+    case CFS_OP_RENAME:
+        return CFS_TIMING_RENAME;
+    case CFS_OP_MTIME:
+        return CFS_TIMING_MTIME;
+    default:
+        return op->truncate ? CFS_TIMING_TRUNCATE : CFS_TIMING_WRITE;
+    }
+}
+
 void
 cfs_fuse_submit(CfsFuse *self, CfsFuseParked *parked, const CfsOp *op)
 {
     guint64 id = parked->id;
 
+    parked->timing = timing_of(op);
+    parked->since_us = g_get_monotonic_time();
     g_hash_table_insert(self->parked, &parked->id, parked);
     fuse_req_interrupt_func(parked->req, on_interrupt, parked);
     cfs_effects_request(self->effects, id, op);
 }
 
 static void
-on_flushed(gpointer data, guint64 id, int verdict)
+on_synced(gpointer data, guint64 id, int verdict, CfsSyncLevel level)
 {
     cfs_fuse_unpark(data, id, verdict, NULL);
 }
@@ -104,9 +140,17 @@ on_flushed(gpointer data, guint64 id, int verdict)
 void
 cfs_fuse_submit_flush(CfsFuse *self, CfsFuseParked *parked)
 {
+    guint64 id = parked->id, token;
+
+    parked->timing = CFS_TIMING_FSYNC;
+    parked->since_us = g_get_monotonic_time();
     g_hash_table_insert(self->parked, &parked->id, parked);
     fuse_req_interrupt_func(parked->req, on_interrupt, parked);
-    cfs_effects_flush(self->effects, on_flushed, self, parked->id);
+    token = cfs_effects_sync(self->effects, on_synced, self, id);
+    parked = g_hash_table_lookup(self->parked, &id);
+    if (parked != NULL) { /* not answered yet */
+        parked->sync = token;
+    }
 }
 
 static gboolean
@@ -144,6 +188,18 @@ cfs_fuse_on_settled(CfsFuse *self)
     }
 }
 
+/* Several nodes append: the kernel has put the bytes where the file ended for
+ * it, which may be in the midst of another's. */
+static gboolean
+went_elsewhere(const CfsFuseParked *parked, GPtrArray *changes)
+{
+    const CfsChange *change =
+        changes->len > 0 ? g_ptr_array_index(changes, 0) : NULL;
+
+    return parked->is_append && (change == NULL || change->before == NULL ||
+                                 (off_t)change->before->size != parked->end);
+}
+
 gboolean
 cfs_fuse_note_applied(CfsFuse *self, guint64 id, GPtrArray *changes)
 {
@@ -154,7 +210,7 @@ cfs_fuse_note_applied(CfsFuse *self, guint64 id, GPtrArray *changes)
     }
     g_clear_pointer(&parked->changes, g_ptr_array_unref);
     parked->changes = g_ptr_array_ref(changes);
-    return TRUE;
+    return !went_elsewhere(parked, changes);
 }
 
 void

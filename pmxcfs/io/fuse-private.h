@@ -21,9 +21,13 @@
 #define CFS_FUSE_FIRST_VIEW_INO 2u
 #define CFS_FUSE_TREE_INO_BASE 1024u
 #define CFS_FUSE_BLOCK_SIZE 4096u
+/* st_blksize: cp(1), cat(1) and others write that much at once. Each write is a
+ * change of its own, and the fewer the better. */
+#define CFS_FUSE_BEST_WRITE CFS_MAX_FILE_BYTES
 
 struct CfsFuse {
     CfsEffects *effects;
+    CfsMetrics *metrics;
     CfsReplica *replica;
     CfsInodes *inodes;
     CfsCaches *caches;
@@ -71,9 +75,14 @@ struct CfsFuseParked {
     fuse_req_t req;
     CfsFuseFinish finish;
     guint interrupt_timer;
+    guint64 sync;     /* of a barrier: for cfs_effects_sync_cancel(), else 0 */
     guint impatience; /* of one that waits for a step */
     guint64 step;
+    CfsTimingKind timing;
+    gint64 since_us;    /* 0: its time is not of interest */
     GPtrArray *changes; /* of CfsChange: what it did; NULL: nothing yet */
+    gboolean is_append;
+    off_t end; /* APPEND: where the kernel thinks it goes */
     /* As far as the finish needs it. */
     struct fuse_file_info info;
     fuse_ino_t ino;
@@ -144,7 +153,8 @@ void cfs_fuse_await_settled(CfsFuse *self, CfsFuseParked *parked);
 /* Some have. */
 void cfs_fuse_on_settled(CfsFuse *self);
 void cfs_fuse_unpark(CfsFuse *self, guint64 id, int verdict, CfsEntry *entry);
-/* The request has done this. FALSE: nobody waits for its answer any more. */
+/* The request has done this. FALSE: the kernel will not know it by the answer:
+ * nobody waits for that any more, or it went elsewhere. */
 gboolean cfs_fuse_note_applied(CfsFuse *self, guint64 id, GPtrArray *changes);
 /* Answers all with @verdict. */
 void cfs_fuse_refuse_parked(CfsFuse *self, int verdict);
@@ -222,6 +232,15 @@ void cfs_fuse_op_write(fuse_req_t req,
                        size_t size,
                        off_t offset,
                        struct fuse_file_info *info);
+void cfs_fuse_op_copy_file_range(fuse_req_t req,
+                                 fuse_ino_t ino_in,
+                                 off_t offset_in,
+                                 struct fuse_file_info *info_in,
+                                 fuse_ino_t ino_out,
+                                 off_t offset_out,
+                                 struct fuse_file_info *info_out,
+                                 size_t size,
+                                 int flags);
 void cfs_fuse_op_fsync(fuse_req_t req,
                        fuse_ino_t ino,
                        int data_only,

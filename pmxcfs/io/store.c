@@ -7,10 +7,12 @@
 #include <fcntl.h>
 #include <sqlite3.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/files.h"
+#include "common/sources.h"
 #include "pmxcfs/core/core-error.h"
 #include "pmxcfs/io/dbfile.h"
 #include "pmxcfs/io/priorities.h"
@@ -26,6 +28,7 @@
 
 /* The log is brought into the database when it has grown by this much and
  * nobody waits; at the latest by that much. */
+#define LOG_FRAME_BYTES 24u /* before each page */
 #define LOG_IDLE_BYTES (4u << 20)
 #define LOG_MAX_BYTES (16u << 20)
 
@@ -80,9 +83,9 @@ struct CfsStore {
     /* In pages; the thread's. */
     guint log_size;
     guint log_checkpointed; /* up to here it is in the database */
+    guint log_grown;        /* since it was counted */
     gboolean has_bad_checkpoint;
 
-    GMainContext *context;
     CfsStoreReport report;
     gpointer report_data;
     CfsStoreSnapshot snapshot;
@@ -90,22 +93,30 @@ struct CfsStore {
     GThread *thread;
 
     GMutex mutex; /* guards all below */
+    CfsTiming timing;
+    guint64 n_failed, n_rows, n_checkpoints;
+    guint64 log_bytes; /* written to it, since we began */
     GCond wake;
-    GHashTable *pending; /* inode -> CfsEntry, or NULL: delete */
-    guint64 submitted;   /* number of the newest in pending */
-    gboolean is_wanted;  /* the thread may take pending */
+    GHashTable *pending;       /* inode -> CfsEntry, or NULL: delete */
+    CfsDbTerms *pending_terms; /* NULL: unchanged */
+    CfsDbTerms *terms;         /* the newest; NULL: none */
+    guint64 submitted;         /* number of the newest in pending */
+    gboolean is_wanted;        /* the thread may take pending */
     gboolean is_closing;
     gboolean is_done;     /* the thread needs nothing of us any more */
     gint64 retry_at;      /* monotonic; 0: the last attempt went well */
     gint64 look_at;       /* monotonic */
     gboolean is_detached; /* our files are not those at our path */
     GPtrArray *whole;     /* then: everything, once the loop gave it */
+    CfsDbTerms *whole_terms;
     guint64 whole_number; /* all up to this is in it */
     GQueue flushes;       /* of Flush, waiting */
     GQueue answers;       /* of Flush, decided */
     guint64 committed;
     int problem;
-    GSource *report_source; /* one at a time */
+    int report_fd;         /* an eventfd that wakes the loop */
+    gboolean is_reporting; /* ... and will */
+    guint report_watch;    /* the loop's */
 };
 
 static void
@@ -114,6 +125,21 @@ entry_free(gpointer entry)
     if (entry != NULL) {
         cfs_entry_unref(entry);
     }
+}
+
+static CfsDbTerms *
+copy_terms(const CfsDbTerms *terms)
+{
+    return terms != NULL ? g_memdup2(terms, sizeof(*terms)) : NULL;
+}
+
+static void
+set_terms(CfsDbTerms **place, const CfsDbTerms *terms)
+{
+    CfsDbTerms *copy = copy_terms(terms);
+
+    g_free(*place);
+    *place = copy;
 }
 
 static GHashTable *
@@ -198,10 +224,12 @@ on_log_grown(gpointer data, sqlite3 *db, const char *name, int n_pages)
 {
     CfsStore *self = data;
 
-    self->log_size = (guint)n_pages;
-    if (self->log_size < self->log_checkpointed) {
-        self->log_checkpointed = 0; /* it began anew */
+    if ((guint)n_pages < self->log_size) {
+        self->log_size = 0; /* it began anew */
+        self->log_checkpointed = 0;
     }
+    self->log_grown += (guint)n_pages - self->log_size;
+    self->log_size = (guint)n_pages;
     return SQLITE_OK;
 }
 
@@ -283,12 +311,16 @@ store_free(CfsStore *self)
 {
     close_connection(self, TRUE);
     g_hash_table_unref(self->pending);
+    g_free(self->pending_terms);
+    g_free(self->terms);
     g_queue_clear_full(&self->flushes, g_free);
     g_queue_clear_full(&self->answers, g_free);
-    g_clear_pointer(&self->context, g_main_context_unref);
+    g_clear_handle_id(&self->report_watch, g_source_remove);
+    pve_autofd_clear(&self->report_fd);
     g_mutex_clear(&self->mutex);
     g_cond_clear(&self->wake);
     g_clear_pointer(&self->whole, g_ptr_array_unref);
+    g_free(self->whole_terms);
     g_free(self->log_path);
     g_free(self->path);
     g_free(self);
@@ -319,6 +351,7 @@ cfs_store_new_unwritable(const char *path, gboolean is_kept)
     self->path = g_strdup(path);
     self->log_path = g_strconcat(path, "-wal", NULL);
     self->is_kept = is_kept;
+    self->report_fd = -1;
     self->pending = rows_new();
     g_mutex_init(&self->mutex);
     g_cond_init(&self->wake);
@@ -361,6 +394,28 @@ GPtrArray *
 cfs_store_load(CfsStore *self, GPtrArray *problems, GError **error)
 {
     return cfs_dbfile_read(self->db, problems, error);
+}
+
+void
+cfs_store_load_terms(CfsStore *self, CfsDbTerms *terms)
+{
+    g_autoptr(GPtrArray) problems = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GError) error = NULL;
+    const CfsDbTerms none = {0};
+
+    *terms = none;
+    if (self->db != NULL &&
+        !cfs_dbfile_read_terms(self->db, terms, problems, &error)) {
+        g_warning("%s: the record of terms cannot be read: %s", self->path,
+                  error->message);
+        *terms = none;
+    }
+    for (guint i = 0; i < problems->len; i++) {
+        g_warning("%s: %s", self->path, (char *)problems->pdata[i]);
+    }
+    if (memcmp(terms, &none, sizeof(none)) != 0) {
+        self->terms = g_memdup2(terms, sizeof(*terms));
+    }
 }
 
 /* Writing ----------------------------------------------------------------- */
@@ -443,7 +498,7 @@ write_rows(CfsStore *self, GHashTable *rows)
 
 /* Returns 0, or the errno with everything rolled back. */
 static int
-write_transaction(CfsStore *self, GHashTable *rows)
+write_transaction(CfsStore *self, GHashTable *rows, const CfsDbTerms *terms)
 {
     int problem = run(self, STATEMENT_BEGIN);
 
@@ -451,6 +506,9 @@ write_transaction(CfsStore *self, GHashTable *rows)
         return problem;
     }
     problem = write_rows(self, rows);
+    if (problem == 0 && terms != NULL) {
+        problem = errno_of(self->db, cfs_dbfile_put_terms(self->db, terms));
+    }
     if (problem == 0) {
         problem = run(self, STATEMENT_COMMIT);
     }
@@ -561,7 +619,9 @@ set_whole(CfsStore *self, GPtrArray *entries)
     g_clear_pointer(&self->whole, g_ptr_array_unref);
     self->whole = entries;
     self->whole_number = self->submitted;
+    set_terms(&self->whole_terms, self->terms);
     g_hash_table_remove_all(self->pending);
+    g_clear_pointer(&self->pending_terms, g_free);
 }
 
 /* On the loop, outside of any change to the tree. */
@@ -586,16 +646,18 @@ provide_whole(CfsStore *self)
 
 /* On the loop. */
 static gboolean
-deliver_report(gpointer data)
+deliver_report(int fd, GIOCondition condition, gpointer data)
 {
     CfsStore *self = data;
     GQueue answers = G_QUEUE_INIT;
+    eventfd_t unused;
     guint64 committed;
     Flush *flush;
     int problem;
 
+    (void)eventfd_read(fd, &unused);
     g_mutex_lock(&self->mutex);
-    g_clear_pointer(&self->report_source, g_source_unref);
+    self->is_reporting = FALSE;
     committed = self->committed;
     problem = self->problem;
     answers = self->answers;
@@ -608,20 +670,17 @@ deliver_report(gpointer data)
         flush->done(flush->data, flush->id, flush->verdict);
         g_free(flush);
     }
-    return G_SOURCE_REMOVE;
+    return G_SOURCE_CONTINUE;
 }
 
 /* With the mutex held. */
 static void
 schedule_report(CfsStore *self)
 {
-    if (self->report_source != NULL) {
-        return;
+    if (!self->is_reporting) {
+        self->is_reporting = TRUE;
+        (void)eventfd_write(self->report_fd, 1);
     }
-    self->report_source = g_idle_source_new();
-    g_source_set_priority(self->report_source, CFS_PRIORITY_STORE);
-    g_source_set_callback(self->report_source, deliver_report, self, NULL);
-    (void)g_source_attach(self->report_source, self->context);
 }
 
 /* With the mutex held. What waits for a flush gets the problem there is. */
@@ -698,13 +757,16 @@ settle(CfsStore *self, GError **error)
 
 /* What somebody put in our place is kept beside. */
 static gboolean
-write_anew(CfsStore *self, GPtrArray *entries, GError **error)
+write_anew(CfsStore *self,
+           GPtrArray *entries,
+           const CfsDbTerms *terms,
+           GError **error)
 {
     g_autofree char *fresh = cfs_dbfile_new_path(self->path);
     g_autofree char *aside = cfs_dbfile_aside(self->path, "replaced");
     gboolean is_other;
 
-    if (!cfs_dbfile_write(fresh, entries, error)) {
+    if (!cfs_dbfile_write(fresh, entries, terms, error)) {
         return FALSE;
     }
     is_other = self->is_kept || (self->file_id.is_known &&
@@ -728,11 +790,12 @@ static void
 write_whole(CfsStore *self)
 {
     g_autoptr(GPtrArray) entries = g_ptr_array_ref(self->whole);
+    g_autofree CfsDbTerms *terms = copy_terms(self->whole_terms);
     g_autoptr(GError) error = NULL;
     gboolean is_written;
 
     g_mutex_unlock(&self->mutex);
-    is_written = write_anew(self, entries, &error);
+    is_written = write_anew(self, entries, terms, &error);
     g_mutex_lock(&self->mutex);
     if (is_written) {
         g_message("wrote %s anew, nothing was lost", self->path);
@@ -801,7 +864,7 @@ wait_for_work(CfsStore *self)
 /* With the mutex held. Rows that could not be written are pending again,
  * where nothing newer came meanwhile. */
 static void
-put_back(CfsStore *self, GHashTable *rows)
+put_back(CfsStore *self, GHashTable *rows, const CfsDbTerms *terms)
 {
     GHashTableIter iter;
     gpointer inode, row;
@@ -813,20 +876,42 @@ put_back(CfsStore *self, GHashTable *rows)
                      row != NULL ? cfs_entry_ref(row) : NULL);
         }
     }
+    if (terms != NULL && self->pending_terms == NULL) {
+        set_terms(&self->pending_terms, terms);
+    }
 }
 
 /* With the mutex held. What the disk said to @rows and @flushes. */
 static void
-settle_attempt(CfsStore *self, GHashTable *rows, guint64 number, int problem)
+settle_attempt(CfsStore *self,
+               GHashTable *rows,
+               const CfsDbTerms *terms,
+               guint64 number,
+               int problem)
 {
     if (problem == 0) {
         self->committed = number;
         self->retry_at = 0;
     } else {
-        put_back(self, rows);
+        put_back(self, rows, terms);
         self->retry_at = g_get_monotonic_time() + RETRY_US;
     }
     self->problem = problem;
+}
+
+/* With the mutex held. */
+static void
+count_attempt(CfsStore *self, guint n_rows, gint64 began_us)
+{
+    if (self->problem != 0) {
+        self->n_failed++;
+    } else if (n_rows > 0) {
+        cfs_timing_add(&self->timing, g_get_monotonic_time() - began_us);
+        self->n_rows += n_rows;
+        self->log_bytes +=
+            (guint64)self->log_grown * (self->page_bytes + LOG_FRAME_BYTES);
+        self->log_grown = 0;
+    }
 }
 
 /* With the mutex held, which it gives up while it writes. */
@@ -834,8 +919,10 @@ static void
 write_pending(CfsStore *self)
 {
     g_autoptr(GHashTable) rows = g_steal_pointer(&self->pending);
+    g_autofree CfsDbTerms *terms = g_steal_pointer(&self->pending_terms);
     guint64 number = self->submitted;
     GQueue flushes = self->flushes;
+    gint64 began_us = g_get_monotonic_time();
     int problem = 0, flush_problem;
     gboolean has_lost;
     Flush *flush;
@@ -845,8 +932,8 @@ write_pending(CfsStore *self)
     g_queue_init(&self->flushes);
     g_mutex_unlock(&self->mutex);
 
-    if (g_hash_table_size(rows) > 0) {
-        problem = write_transaction(self, rows);
+    if (g_hash_table_size(rows) > 0 || terms != NULL) {
+        problem = write_transaction(self, rows, terms);
     }
     flush_problem = problem;
     if (problem == 0 && !g_queue_is_empty(&flushes)) {
@@ -857,7 +944,7 @@ write_pending(CfsStore *self)
     g_mutex_lock(&self->mutex);
     self->look_at = g_get_monotonic_time() + LOOK_US;
     if (has_lost) {
-        put_back(self, rows);
+        put_back(self, rows, terms);
         /* Those that wait go on waiting. */
         while ((flush = g_queue_pop_tail(&flushes)) != NULL) {
             g_queue_push_head(&self->flushes, flush);
@@ -866,7 +953,8 @@ write_pending(CfsStore *self)
         note_detached(self);
         return;
     }
-    settle_attempt(self, rows, number, problem);
+    settle_attempt(self, rows, terms, number, problem);
+    count_attempt(self, g_hash_table_size(rows), began_us);
     while ((flush = g_queue_pop_head(&flushes)) != NULL) {
         flush->verdict = flush_problem;
         g_queue_push_tail(&self->answers, flush);
@@ -918,6 +1006,7 @@ tend_log(CfsStore *self)
         g_mutex_unlock(&self->mutex);
         checkpoint(self);
         g_mutex_lock(&self->mutex);
+        self->n_checkpoints++;
     }
 }
 
@@ -926,7 +1015,8 @@ static gboolean
 has_rest(CfsStore *self)
 {
     return (self->is_detached && self->whole != NULL) ||
-           (!self->is_detached && g_hash_table_size(self->pending) > 0);
+           (!self->is_detached && (g_hash_table_size(self->pending) > 0 ||
+                                   self->pending_terms != NULL));
 }
 
 /* With the mutex held. The last chance of what is pending. The loop, which
@@ -999,7 +1089,12 @@ cfs_store_start(CfsStore *self,
     }
     self->report = report;
     self->report_data = data;
-    self->context = g_main_context_ref_thread_default();
+    self->report_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (self->report_fd < 0) {
+        return pve_errno_error(error, "eventfd", "of the database's thread");
+    }
+    self->report_watch = pve_fd_watch(self->report_fd, G_IO_IN,
+                                      CFS_PRIORITY_STORE, deliver_report, self);
     if (self->is_detached) {
         schedule_report(self);
     }
@@ -1010,7 +1105,10 @@ cfs_store_start(CfsStore *self,
 /* The loop's side --------------------------------------------------------- */
 
 guint64
-cfs_store_submit(CfsStore *self, GPtrArray *puts, GArray *deletes)
+cfs_store_submit(CfsStore *self,
+                 GPtrArray *puts,
+                 GArray *deletes,
+                 const CfsDbTerms *terms)
 {
     G_GNUC_UNUSED g_autoptr(GMutexLocker) lock =
         g_mutex_locker_new(&self->mutex);
@@ -1022,6 +1120,10 @@ cfs_store_submit(CfsStore *self, GPtrArray *puts, GArray *deletes)
         CfsEntry *entry = puts->pdata[i];
 
         rows_set(self->pending, entry->inode, cfs_entry_ref(entry));
+    }
+    if (terms != NULL) {
+        set_terms(&self->pending_terms, terms);
+        set_terms(&self->terms, terms);
     }
     return ++self->submitted;
 }
@@ -1057,6 +1159,24 @@ cfs_store_flush(CfsStore *self, CfsStoreFlushed done, gpointer data, guint64 id)
     g_cond_signal(&self->wake);
 }
 
+void
+cfs_store_collect(CfsStore *self, CfsMetrics *metrics)
+{
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) lock =
+        g_mutex_locker_new(&self->mutex);
+    guint64 n = 0;
+
+    for (guint i = 0; i < CFS_TIMING_BUCKETS; i++) {
+        n += self->timing.counts[i];
+    }
+    cfs_metrics_set_timing(metrics, CFS_TIMING_COMMIT, &self->timing);
+    cfs_metrics_set(metrics, CFS_METRIC_COMMITS, n);
+    cfs_metrics_set(metrics, CFS_METRIC_COMMITS_FAILED, self->n_failed);
+    cfs_metrics_set(metrics, CFS_METRIC_ROWS_WRITTEN, self->n_rows);
+    cfs_metrics_set(metrics, CFS_METRIC_CHECKPOINTS, self->n_checkpoints);
+    cfs_metrics_set(metrics, CFS_METRIC_LOG_BYTES_WRITTEN, self->log_bytes);
+}
+
 /* FALSE: the thread is asleep in the kernel, on a disk that hangs. */
 static gboolean
 wait_for_thread(CfsStore *self)
@@ -1082,11 +1202,13 @@ end_thread(CfsStore *self)
     GPtrArray *entries =
         self->snapshot != NULL ? self->snapshot(self->snapshot_data) : NULL;
 
+    g_clear_handle_id(&self->report_watch, g_source_remove);
     g_mutex_lock(&self->mutex);
     /* Only for the case that it is needed: pending stays. */
     if (self->whole == NULL) {
         self->whole = g_steal_pointer(&entries);
         self->whole_number = self->submitted;
+        set_terms(&self->whole_terms, self->terms);
     }
     self->is_closing = TRUE;
     g_cond_broadcast(&self->wake);
@@ -1094,10 +1216,6 @@ end_thread(CfsStore *self)
     g_clear_pointer(&entries, g_ptr_array_unref);
     if (!wait_for_thread(self)) {
         return FALSE;
-    }
-    if (self->report_source != NULL) {
-        g_source_destroy(self->report_source);
-        g_clear_pointer(&self->report_source, g_source_unref);
     }
     return TRUE;
 }

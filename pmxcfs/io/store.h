@@ -26,7 +26,9 @@
 #ifndef CFS_STORE_H
 #define CFS_STORE_H
 
+#include "pmxcfs/core/metrics.h"
 #include "pmxcfs/core/repair.h"
+#include "pmxcfs/io/dbfile.h"
 
 #include <glib.h>
 
@@ -49,6 +51,9 @@ CfsStore *cfs_store_open(const char *path, GError **error);
 /* Returns: (owned array of CfsRow) all rows, whatever they hold. Empty for a
  * new database. @problems: as of cfs_dbfile_read(). */
 GPtrArray *cfs_store_load(CfsStore *self, GPtrArray *problems, GError **error);
+/* What the file keeps of terms; zeros where there is nothing. Before
+ * cfs_store_start(). */
+void cfs_store_load_terms(CfsStore *self, CfsDbTerms *terms);
 /* One transaction, now: makes the table when it is missing, and the rows.
  * A database that was cut off before this is still a new one. */
 gboolean cfs_store_create(CfsStore *self, GPtrArray *entries, GError **error);
@@ -70,9 +75,12 @@ gboolean cfs_store_start(CfsStore *self,
                          gpointer data,
                          GError **error);
 /* Merges into what is pending. @deletes of guint64 inode, or NULL; done before
- * the @puts of CfsEntry, of which inode 0 is the version record. Returns: its
- * number, counted from 1. */
-guint64 cfs_store_submit(CfsStore *self, GPtrArray *puts, GArray *deletes);
+ * the @puts of CfsEntry, of which inode 0 is the version record. @terms: NULL
+ * for no change. Returns: its number, counted from 1. */
+guint64 cfs_store_submit(CfsStore *self,
+                         GPtrArray *puts,
+                         GArray *deletes,
+                         const CfsDbTerms *terms);
 /* Lets the thread begin with what was submitted. */
 void cfs_store_commit(CfsStore *self);
 /* Answers when all that was submitted before is on stable storage. */
@@ -80,6 +88,9 @@ void cfs_store_flush(CfsStore *self,
                      CfsStoreFlushed done,
                      gpointer data,
                      guint64 id);
+
+/* Sets what it has counted. */
+void cfs_store_collect(CfsStore *self, CfsMetrics *metrics);
 
 /* Writes what is pending (for some seconds, if it must), checkpoints, closes.
  * Flushes under way are not answered. FALSE when rows were lost, or when the

@@ -209,7 +209,10 @@ always("4/stat/directory", lambda: same(
     (os.stat(path("t")).st_nlink, os.stat(path("t")).st_size), (2, 0)), 0)
 always("4/stat/file", lambda: same(
     [getattr(os.stat(path("t/f")), "st_" + key)
-     for key in ("nlink", "size", "blocks", "blksize")], [1, 5, 1, 4096]), 0)
+     for key in ("nlink", "size", "blocks")], [1, 5, 1]), 0)
+# What cp(1) writes at once; the reference's 4096 only means the kernel's default.
+always("4/stat/blksize", lambda: same(os.stat(path("t/f")).st_blksize, 1 << 20),
+       0)
 always("4/stat/virtual", lambda: same(mtime(".version"), 0), 0)
 always("4/links", lambda: same(
     [os.readlink(path(n)) for n in ("local", "lxc", "qemu-server", "openvz")],
@@ -432,10 +435,11 @@ row("5.1/locks/flock", flock, 0, 0, "EACCES", 0)
 row("5.1/locks/fcntl", lambda: with_fd(
     "t/f", os.O_RDONLY, lambda fd: fcntl.lockf(fd, fcntl.LOCK_SH)), 0, 0,
     "EACCES", 0)
+# Without quorum nothing is known to be safe (docs/replication.md).
 row("5.1/fsync", lambda: with_fd("t/f", os.O_RDONLY, os.fsync), 0, 0,
-    "EACCES", 0)
+    "EACCES", "EIO")
 row("5.1/fdatasync", lambda: with_fd("t/f", os.O_RDONLY, os.fdatasync), 0, 0,
-    "EACCES", 0)
+    "EACCES", "EIO")
 row("5.1/fallocate", lambda: with_fd(
     "t/f", os.O_WRONLY,
     lambda fd: check_errno(libc.fallocate(fd, 0, ctypes.c_long(0),
@@ -832,7 +836,10 @@ def outcome(who, op):
 
 def run_row(entry, who, quorate):
     name, op, wanted, then = entry
-    key = "cut" if who == "root" and not quorate else who
+    # EIO: a barrier concerns all alike: the node is cut off.
+    is_cut = not quorate and (
+        who == "root" or (wanted[who] == 0 and wanted["cut"] == "EIO"))
+    key = "cut" if is_cut else who
     if wanted[key] is None:
         return None
     if quorate:
