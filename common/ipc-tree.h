@@ -9,6 +9,7 @@
 #define PVE_IPC_TREE_H
 
 #include "common/ipc-client.h"
+#include "common/ipc-listing.h"
 
 #include <glib.h>
 
@@ -21,19 +22,6 @@ typedef struct {
     gboolean quorate;
     gboolean synced;
 } PveIpcSnapshot;
-
-typedef struct {
-    guint64 inode;
-    guint64 version; /* of the tree when it changed last */
-    guint32 mtime;
-    guint32 size;
-    gboolean is_directory;
-    char *path;      /* owned */
-    GBytes *content; /* owned; NULL: a directory, or larger than asked for */
-} PveIpcEntry;
-
-void pve_ipc_entry_free(PveIpcEntry *self);
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(PveIpcEntry, pve_ipc_entry_free)
 
 gboolean pve_ipc_snapshot(PveIpcClient *client,
                           PveIpcSnapshot *snapshot,
@@ -50,9 +38,5 @@ GPtrArray *pve_ipc_list(PveIpcClient *client,
                         GError **error);
 /* It goes by itself after a while. */
 void pve_ipc_release(PveIpcClient *client, const PveIpcSnapshot *snapshot);
-
-/* One piece of a listing: appends to @entries. FALSE: malformed. @next: (out)
- * where the next begins, 0: nowhere. */
-gboolean pve_ipc_list_parse(GBytes *piece, GPtrArray *entries, guint32 *next);
 
 #endif

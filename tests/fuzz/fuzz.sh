@@ -10,7 +10,7 @@ trap 'rm -rf "$work"' EXIT
 # shellcheck disable=SC2046
 clang -std=gnu17 -g -O1 -fsanitize=fuzzer,address,undefined -I. -I"$work" \
     -DPACKAGE_VERSION='"fuzz"' $(pkg-config --cflags glib-2.0) \
-    "tests/fuzz/fuzz-$name.c" common/ipc-event.c common/wire.c common/names.c common/log.c \
+    "tests/fuzz/fuzz-$name.c" common/ipc-event.c common/ipc-listing.c common/wire.c common/names.c common/log.c \
     pmxcfs/core/*.c \
     agent/core/*.c tests/unit/lone-member.c \
     $(pkg-config --libs glib-2.0) -o "$work/fuzz"

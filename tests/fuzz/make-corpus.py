@@ -236,6 +236,12 @@ def event(kind, path, other=b""):
 
 put("event", "tree", event(0, b"a/b") + event(3, b"a/b", b"c") + event(12, b""))
 put("event", "cut", event(1, b"a/b")[:-1])
+LISTED = b"nodes/n1/lxc/100.conf\0"
+put("listing", "one", struct.pack("<I", 0) + struct.pack(
+    "<IQQQIIIIB", 45 + len(LISTED) + 5, 7, 9, 3, 1, 1000, 5, 5, 8)
+    + LISTED + b"a: b\n")
+put("listing", "large", struct.pack("<I", 9) + struct.pack(
+    "<IQQQIIIIB", 45 + len(LISTED), 7, 9, 3, 1, 1000, 500000, 0, 8) + LISTED)
 
 
 def fnv(text):
