@@ -110,6 +110,23 @@ def version_known_safe(node):
     return int(found.group(1)) if found else 0
 
 
+def test_o_sync_is_an_fsync(cluster):
+    n1 = cluster["n1"]
+    n1.run("python3", "-c", f"""
+import os
+fd = os.open("{PVE}/each", os.O_WRONLY | os.O_CREAT | os.O_SYNC)
+os.write(fd, b"kept")
+""")
+    with sqlite3.connect(n1.on_disk("/var/lib/pve-cluster/config.db")) as db:
+        written = db.execute(
+            "SELECT version FROM tree WHERE name = 'each'").fetchone()[0]
+    db.close()
+    # The others heard of it at the same place, and write it down soon.
+    for node in cluster.nodes:
+        wait_for(lambda n=node: version_known_safe(n) >= written, 10,
+                 f"{node.name} does not know of it")
+
+
 def test_fsync_without_quorum_is_no_success(cluster):
     n3 = cluster["n3"]
     cluster.cut(["n3"])
@@ -158,4 +175,43 @@ def test_a_database_goes_to_the_reference_and_back(cluster):
     db.close()
     n2.start("pmxcfs")
     cluster.wait_quorate()
+    wait_equal_rows(cluster.nodes)
+
+
+def test_a_foreign_copy_is_refused(cluster):
+    """A disk of another cluster, with more versions behind it, comes up as n3.
+    It stays out, readable; its journal says what to do; that works."""
+    n1, n3 = cluster["n1"], cluster["n3"]
+    n1.run("sh", "-c", f"echo precious >{PVE}/precious")
+    wait_content(n3, f"{PVE}/precious", "precious\n")
+    n3.stop("pmxcfs")
+    with sqlite3.connect(n3.on_disk("/var/lib/pve-cluster/config.db")) as db:
+        text = db.execute("SELECT data FROM tree WHERE name = ?",
+                          ("corosync.conf",)).fetchone()[0].decode()
+        foreign = re.sub(r"(cluster_name:).*", r"\1 elsewhere", text)
+        assert foreign != text
+        db.execute("UPDATE tree SET data = ? WHERE name = ?",
+                   (foreign.encode(), "corosync.conf"))
+        db.execute("UPDATE tree SET version = version + 9999 WHERE inode = 0")
+        db.execute("DELETE FROM tree WHERE name = 'precious'")
+        db.execute("DROP TABLE pmxcfs_terms")
+    db.close()
+    log = n3.on_disk("/var/log/syslog")
+    before = log.stat().st_size
+    n3.start("pmxcfs")
+    wait_for(lambda: b"refusing to merge: node 3 of 'elsewhere'"
+             in log.read_bytes()[before:], 30, "n3 says nothing")
+    result = n3.run("mkdir", f"{PVE}/not-here", check=False)
+    assert "Permission denied" in result.stderr
+    assert "elsewhere" in n3.read(f"{PVE}/corosync.conf")
+    for node in cluster.nodes[:2]:
+        wait_content(node, f"{PVE}/precious", "precious\n")
+        cluster.wait_writable(node)
+
+    n3.stop("pmxcfs")
+    for path in n3.on_disk("/var/lib/pve-cluster").glob("config.db*"):
+        path.unlink()
+    n3.start("pmxcfs")
+    cluster.wait_quorate()
+    wait_content(n3, f"{PVE}/precious", "precious\n")
     wait_equal_rows(cluster.nodes)
