@@ -171,6 +171,11 @@ make_volume(AgentApply *self, AgentMount *mount, GError **error)
     g_autoptr(AgentNewVolume) made = NULL;
     guint32 uid, gid;
 
+    /* The first note of ours replaces those of a change that was killed. */
+    if (self->made->len == 0 &&
+        !agent_ops_free_noted(self->before, storages(self), error)) {
+        return FALSE;
+    }
     agent_guestconf_root_ids(self->conf, &uid, &gid);
     made = agent_volumes_make(storages(self), self->ctid, mount->volume, uid,
                               gid, note_volume, self, error);

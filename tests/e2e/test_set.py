@@ -166,6 +166,24 @@ def test_failure_leaves_no_volume(stopped):
     assert images(stopped) == before
 
 
+def test_killed_changes_leave_nothing(stopped):
+    """Each is killed at another moment; the next one cleans up after it."""
+    before = images(stopped)
+    for delay_ms in range(5, 125, 10):
+        stopped.run("timeout", "-s", "KILL", f"{delay_ms / 1000}", "pct", "set",
+                    CTID, "--mp0", "local:1,mp=/a", check=False)
+        if "mp0" in config(stopped):
+            change(stopped, "--delete", "mp0")
+            change(stopped, "--delete", "unused0")
+    change(stopped, "--mp0", "local:0,mp=/a")
+    change(stopped, "--delete", "mp0")
+    change(stopped, "--delete", "unused0")
+    assert images(stopped) == before
+    assert not {"mp0", "unused0"} & set(config(stopped))
+    left = stopped.output("ls", "-a", f"{PVE}/nodes/n1/lxc").split()
+    assert left == [".", "..", f"{CTID}.conf"]
+
+
 def test_limits_change_in_the_running_container(running):
     change(running, "--memory", "96", "--swap", "32", "--cpulimit", "0.5",
            "--cpuunits", "50")
