@@ -445,6 +445,32 @@ check_net(const AgentGuestConf *conf,
     return TRUE;
 }
 
+gboolean
+agent_guestchange_check_whole(const AgentGuestConf *conf, GError **error)
+{
+    g_autoptr(GPtrArray) mounts = agent_guestconf_mounts(conf, error);
+    g_autoptr(GPtrArray) nets =
+        mounts != NULL ? agent_guestconf_nets(conf, error) : NULL;
+
+    for (guint i = 0; nets != NULL && i < mounts->len; i++) {
+        const AgentMount *mount = mounts->pdata[i];
+
+        if (!check_idmap(mount, error) ||
+            (is_mp(mount->key) && !check_target(conf, mount, error))) {
+            return FALSE;
+        }
+    }
+    for (guint i = 0; nets != NULL && i < nets->len; i++) {
+        const AgentNet *net = nets->pdata[i];
+
+        if (!check_net(conf, net->key, agent_guestconf_get(conf, net->key),
+                       error)) {
+            return FALSE;
+        }
+    }
+    return nets != NULL;
+}
+
 static gboolean
 check_value(const AgentGuestConf *conf,
             const char *key,

@@ -513,7 +513,8 @@ check_create(const AgentCreate *what, AgentGuestConf **conf, GError **error)
 
         agent_guestconf_set(trial.conf, "rootfs", rootfs);
     }
-    if (!settle_options(trial.conf, error)) {
+    if (!agent_guestchange_check_whole(trial.conf, error) ||
+        !settle_options(trial.conf, error)) {
         return FALSE;
     }
     *conf = agent_guestconf_copy(trial.conf);

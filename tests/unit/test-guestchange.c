@@ -209,6 +209,29 @@ test_contradictions(void)
 }
 
 static void
+check_whole(const char *text, const char *expected)
+{
+    g_autoptr(AgentGuestConf) conf = parse(text);
+    g_autoptr(GError) error = NULL;
+
+    g_assert_cmpint(agent_guestchange_check_whole(conf, &error), ==,
+                    expected == NULL);
+    g_assert_cmpstr(error != NULL ? error->message : NULL, ==, expected);
+}
+
+static void
+test_whole(void)
+{
+    check_whole("rootfs: local:4\nmp0: /x,mp=/a\nmp1: /x,mp=/b\n"
+                "net0: name=a\nnet1: name=b\n",
+                NULL);
+    check_whole("mp0: /x,mp=/a\nmp1: /x,mp=/a/\n",
+                "mp0: mount target '/a' is already used by mp1");
+    check_whole("net0: name=a\nnet3: name=a\n",
+                "net0: interface name 'a' is already used by net3");
+}
+
+static void
 test_warnings(void)
 {
     g_autoptr(AgentGuestConf) conf = parse("memory: 16\n");
@@ -320,6 +343,7 @@ main(int argc, char **argv)
     g_test_add_func("/guestchange/too-many-unused", test_too_many_unused);
     g_test_add_func("/guestchange/messages", test_messages);
     g_test_add_func("/guestchange/contradictions", test_contradictions);
+    g_test_add_func("/guestchange/whole", test_whole);
     g_test_add_func("/guestchange/warnings", test_warnings);
     g_test_add_func("/guestchange/order", test_order);
     g_test_add_func("/guestchange/limits", test_limits);
