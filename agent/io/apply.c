@@ -7,6 +7,7 @@
 
 #include "agent/io/cgroups.h"
 #include "agent/io/configs.h"
+#include "agent/io/devices.h"
 #include "agent/io/holds.h"
 #include "agent/io/hotmount.h"
 #include "agent/io/netplug.h"
@@ -20,7 +21,7 @@ struct AgentApply {
     GPtrArray *made;      /* char, ids of new volumes */
     GPtrArray *to_free;   /* char, ids of volumes that go */
     GPtrArray *plugged;   /* char, netN changed in the running container */
-    GPtrArray *mounted;   /* char, mpN new in it */
+    GPtrArray *mounted;   /* char, mpN and devN new in it */
     guint32 ctid;
     gboolean is_running;
     gboolean has_new_limits;
@@ -51,6 +52,12 @@ storages(AgentApply *self)
         self->cfg = agent_configs_storages();
     }
     return self->cfg;
+}
+
+static gboolean
+is_device(const char *key)
+{
+    return agent_guestopt_index(key, "dev", 256) >= 0;
 }
 
 /* --- undoing --- */
@@ -101,11 +108,12 @@ static void
 undo(AgentApply *self)
 {
     for (guint i = self->mounted->len; i-- > 0;) {
+        const char *key = self->mounted->pdata[i];
         g_autoptr(GError) error = NULL;
 
-        if (!agent_hotmount_remove(self->conf, self->mounted->pdata[i],
-                                   &error)) {
-            complain(self, self->mounted->pdata[i], error);
+        if (is_device(key) ? !agent_devices_remove(self->conf, key, &error)
+                           : !agent_hotmount_remove(self->conf, key, &error)) {
+            complain(self, key, error);
         }
     }
     for (guint i = self->plugged->len; i-- > 0;) {
@@ -257,13 +265,21 @@ is_net(const char *key)
     return agent_guestopt_index(key, "net", 32) >= 0;
 }
 
-/* Devices of a running container come at its next start. */
+/* The value stands in the pending section still. */
+static gboolean
+can_add_device(const AgentApply *self, const char *key)
+{
+    g_autoptr(AgentGuestConf) then = agent_guestconf_with_pending(self->conf);
+
+    return is_device(key) && agent_devices_can_add(then, key);
+}
+
 static gboolean
 can_apply(const AgentApply *self, const AgentGuestStep *step)
 {
     return !self->is_running || step->live == AGENT_LIVE_FILE ||
            is_limit(step->key) || is_unused(step->key) || is_net(step->key) ||
-           is_mount(step->key);
+           is_mount(step->key) || can_add_device(self, step->key);
 }
 
 static gboolean
@@ -291,8 +307,9 @@ tell_kernel(AgentApply *self,
         }
         g_ptr_array_add(self->plugged, g_strdup(key));
     }
-    if (is_mount(key)) {
-        if (!agent_hotmount_add(self->conf, key, error)) {
+    if (is_mount(key) || is_device(key)) {
+        if (is_mount(key) ? !agent_hotmount_add(self->conf, key, error)
+                          : !agent_devices_add(self->conf, key, error)) {
             return FALSE;
         }
         g_ptr_array_add(self->mounted, g_strdup(key));

@@ -228,10 +228,24 @@ def test_device(cluster, template, unprivileged):
     denied = n1.run("pct", "exec", CTID, "--", "sh", "-c", ": >/dev/net/tun",
                     check=False)
     assert denied.returncode != 0
-    # One more while it runs waits.
-    change(n1, "--dev2", "/dev/null", "--delete", "dev0")
+    change(n1, "--dev2", "/dev/loop-control,mode=0600,uid=5")
+    assert inside(n1, "stat", "-c", "%F %a %u", "/dev/loop-control").strip() \
+        == "character special file 600 5"
+    inside(n1, "sh", "-c", ": <>/dev/loop-control")
+    # A hostile place is refused, and nothing of the change stays.
+    name = f"pct-{cluster.index}-{unprivileged}"
+    n1.run("sh", "-c", f"mkdir -p /dev/{name}; mknod /dev/{name}/zero c 1 5")
+    inside(n1, "ln", "-s", "/tmp", f"/dev/{name}")
+    bad = refused(n1, "--dev3", f"/dev/{name}/zero")
+    assert "dev3: unable to hotplug dev3: symlink encountered" in bad
+    assert "zero" not in inside(n1, "ls", "/tmp")
+    n1.run("rm", "-r", f"/dev/{name}")
+    bad = refused(n1, "--dev3", "/dev/kmsg", "--net0", "name=e,bridge=nosuch")
+    assert "unable to hotplug net0" in bad
+    assert not n1.ok("pct", "exec", CTID, "--", "test", "-e", "/dev/kmsg")
+    # A deletion waits.
+    change(n1, "--delete", "dev0")
     lines = n1.output("pct", "pending", CTID).splitlines()
-    assert "new dev2: /dev/null" in lines
     assert "del dev0: /dev/fuse,mode=0640,uid=7,gid=8" in lines
     n1.run("pct", "stop", CTID)
     assert not n1.ok("mountpoint", "-q", f"/var/lib/lxc/{CTID}/passthrough")
