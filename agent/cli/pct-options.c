@@ -44,8 +44,7 @@ text_with_effect(const AgentGuestOpt *opt)
     static const char *const effects[] = {
         [AGENT_LIVE_FILE] = "",
         [AGENT_LIVE_HOT] = " Takes effect in a running container.",
-        [AGENT_LIVE_ADDED] = " A new one comes into a running container; "
-                             "a change waits for the next start.",
+        [AGENT_LIVE_ADDED] = " Comes into a running container when new.",
         [AGENT_LIVE_PENDING] = " Waits for the next start.",
         [AGENT_LIVE_FIXED] = "",
     };
