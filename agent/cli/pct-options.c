@@ -44,7 +44,8 @@ text_with_effect(const AgentGuestOpt *opt)
     static const char *const effects[] = {
         [AGENT_LIVE_FILE] = "",
         [AGENT_LIVE_HOT] = " Takes effect in a running container.",
-        [AGENT_LIVE_ADDED] = " Comes into a running container when new.",
+        [AGENT_LIVE_ADDED] =
+            " Comes and goes in a running container; a changed one waits.",
         [AGENT_LIVE_PENDING] = " Waits for the next start.",
         [AGENT_LIVE_FIXED] = "",
     };

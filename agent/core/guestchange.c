@@ -599,7 +599,7 @@ live_of(const AgentGuestConf *conf, const char *key, gboolean is_deletion)
         return is_deletion ? AGENT_LIVE_HOT : AGENT_LIVE_PENDING;
     }
     if (opt->live == AGENT_LIVE_ADDED) {
-        return is_deletion || is_set(conf, AGENT_SECTION_MAIN, key)
+        return !is_deletion && is_set(conf, AGENT_SECTION_MAIN, key)
                    ? AGENT_LIVE_PENDING
                    : AGENT_LIVE_HOT;
     }

@@ -429,18 +429,24 @@ add_host_managed(Generator *self, const AgentNet *net)
     }
 }
 
-static void
-warn_about_net(Generator *self, const AgentNet *net)
+void
+agent_lxcconf_warn_net(const AgentNet *net, GPtrArray *warnings)
 {
-    if (net->tag != 0 || net->trunks != NULL) {
-        warn(self, "%s: 'tag' and 'trunks' are not supported and ignored",
-             net->key);
-    }
-    if (net->firewall) {
-        warn(self, "%s: 'firewall' is not supported and ignored", net->key);
-    }
-    if (net->rate != NULL) {
-        warn(self, "%s: 'rate' is not supported and ignored", net->key);
+    const struct {
+        gboolean is_asked;
+        const char *what;
+    } rows[] = {
+        {net->tag != 0 || net->trunks != NULL,
+         "'tag' and 'trunks' are not supported and ignored"},
+        {net->firewall, "'firewall' is not supported and ignored"},
+        {net->rate != NULL, "'rate' is not supported and ignored"},
+    };
+
+    for (guint i = 0; i < G_N_ELEMENTS(rows); i++) {
+        if (rows[i].is_asked) {
+            g_ptr_array_add(warnings,
+                            g_strdup_printf("%s: %s", net->key, rows[i].what));
+        }
     }
 }
 
@@ -455,7 +461,9 @@ add_net(Generator *self, const AgentNet *net, GError **error)
     if (mtu == 0) {
         return FALSE;
     }
-    warn_about_net(self, net);
+    if (self->warnings != NULL) {
+        agent_lxcconf_warn_net(net, self->warnings);
+    }
     net_line(self, net, "type", "veth");
     net_line(self, net, "veth.pair", pair);
     if (net->hwaddr != NULL) {

@@ -38,6 +38,9 @@ char *agent_lxcconf_generate(const AgentGuestConf *conf,
                              const AgentLxcFacts *facts,
                              GPtrArray *warnings,
                              GError **error);
+/* Adds an owned line to @warnings for each thing that @net asks for and that has
+ * no effect here. */
+void agent_lxcconf_warn_net(const AgentNet *net, GPtrArray *warnings);
 /* Returns: (owned) the directory of device nodes for @ctid, on a file system
  * that its monitor's mount namespace alone has. */
 char *agent_lxcconf_passthrough(guint32 ctid);

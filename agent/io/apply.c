@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "agent/core/lxcconf.h"
 #include "agent/io/cgroups.h"
 #include "agent/io/configs.h"
 #include "agent/io/devices.h"
@@ -22,6 +23,7 @@ struct AgentApply {
     GPtrArray *to_free;   /* char, ids of volumes that go */
     GPtrArray *plugged;   /* char, netN changed in the running container */
     GPtrArray *mounted;   /* char, mpN and devN new in it */
+    GPtrArray *removed;   /* char, mpN and devN that went */
     guint32 ctid;
     gboolean is_running;
     gboolean has_new_limits;
@@ -40,6 +42,7 @@ agent_apply_new(AgentGuestConf *conf, gboolean is_running)
     self->to_free = g_ptr_array_new_with_free_func(g_free);
     self->plugged = g_ptr_array_new_with_free_func(g_free);
     self->mounted = g_ptr_array_new_with_free_func(g_free);
+    self->removed = g_ptr_array_new_with_free_func(g_free);
     self->ctid = agent_guestconf_ctid(conf);
     self->is_running = is_running;
     return self;
@@ -104,8 +107,9 @@ set_cpus(const AgentApply *self, const AgentGuestConf *conf)
     }
 }
 
+/* What came goes, then what went comes back. */
 static void
-undo(AgentApply *self)
+undo_places(AgentApply *self)
 {
     for (guint i = self->mounted->len; i-- > 0;) {
         const char *key = self->mounted->pdata[i];
@@ -116,6 +120,21 @@ undo(AgentApply *self)
             complain(self, key, error);
         }
     }
+    for (guint i = self->removed->len; i-- > 0;) {
+        const char *key = self->removed->pdata[i];
+        g_autoptr(GError) error = NULL;
+
+        if (is_device(key) ? !agent_devices_add(self->before, key, &error)
+                           : !agent_hotmount_add(self->before, key, &error)) {
+            complain(self, key, error);
+        }
+    }
+}
+
+static void
+undo(AgentApply *self)
+{
+    undo_places(self);
     for (guint i = self->plugged->len; i-- > 0;) {
         g_autoptr(GError) error = NULL;
 
@@ -152,6 +171,7 @@ agent_apply_free(AgentApply *self)
     g_ptr_array_unref(self->to_free);
     g_ptr_array_unref(self->plugged);
     g_ptr_array_unref(self->mounted);
+    g_ptr_array_unref(self->removed);
     g_free(self);
 }
 
@@ -271,15 +291,56 @@ can_add_device(const AgentApply *self, const char *key)
 {
     g_autoptr(AgentGuestConf) then = agent_guestconf_with_pending(self->conf);
 
-    return is_device(key) && agent_devices_can_add(then, key);
+    return agent_devices_can_add(then, key);
 }
 
+/* Something in the container may use it: then it goes at the next start. */
 static gboolean
-can_apply(const AgentApply *self, const AgentGuestStep *step)
+take_out(AgentApply *self, const char *key)
 {
-    return !self->is_running || step->live == AGENT_LIVE_FILE ||
-           is_limit(step->key) || is_unused(step->key) || is_net(step->key) ||
-           is_mount(step->key) || can_add_device(self, step->key);
+    g_autoptr(GError) error = NULL;
+
+    if (is_device(key) ? !agent_devices_remove(self->conf, key, &error)
+                       : !agent_hotmount_remove(self->conf, key, &error)) {
+        g_printerr("%s: stays until the next start: %s\n", key, error->message);
+        return FALSE;
+    }
+    g_ptr_array_add(self->removed, g_strdup(key));
+    return TRUE;
+}
+
+/* May it leave the pending section now? What has to go from the container goes
+ * here already. */
+static gboolean
+can_apply(AgentApply *self, const AgentGuestStep *step)
+{
+    if (!self->is_running || step->live == AGENT_LIVE_FILE ||
+        is_limit(step->key) || is_unused(step->key) || is_net(step->key)) {
+        return TRUE;
+    }
+    if (step->is_deletion) {
+        return (is_mount(step->key) || is_device(step->key)) &&
+               take_out(self, step->key);
+    }
+    return is_mount(step->key) ||
+           (is_device(step->key) && can_add_device(self, step->key));
+}
+
+/* At a start the generator says so. */
+static void
+warn_about_net(const AgentGuestConf *conf, const char *key)
+{
+    const char *value = agent_guestconf_get(conf, key);
+    g_autoptr(AgentNet) net =
+        value != NULL ? agent_net_parse(key, value, NULL) : NULL;
+    g_autoptr(GPtrArray) warnings = g_ptr_array_new_with_free_func(g_free);
+
+    if (net != NULL) {
+        agent_lxcconf_warn_net(net, warnings);
+    }
+    for (guint i = 0; i < warnings->len; i++) {
+        g_printerr("WARN: %s\n", (const char *)warnings->pdata[i]);
+    }
 }
 
 static gboolean
@@ -306,8 +367,10 @@ tell_kernel(AgentApply *self,
             return FALSE;
         }
         g_ptr_array_add(self->plugged, g_strdup(key));
+        warn_about_net(self->conf, key);
     }
-    if (is_mount(key) || is_device(key)) {
+    if ((is_mount(key) || is_device(key)) &&
+        agent_guestconf_get(self->conf, key) != NULL) {
         if (is_mount(key) ? !agent_hotmount_add(self->conf, key, error)
                           : !agent_devices_add(self->conf, key, error)) {
             return FALSE;

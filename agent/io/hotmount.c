@@ -121,7 +121,9 @@ unstage(gpointer data, char **result, GError **error)
 
     (void)result;
     if (setns(self->inside.monitor, CLONE_NEWNS) < 0 ||
-        (umount2(self->staged, UMOUNT_NOFOLLOW) < 0 && errno != EINVAL)) {
+        /* One that was there at the start was not staged. */
+        (umount2(self->staged, UMOUNT_NOFOLLOW) < 0 && errno != EINVAL &&
+         errno != ENOENT)) {
         return failed(self, "cannot unmount the staged copy", error);
     }
     (void)rmdir(self->staged);
