@@ -20,6 +20,8 @@
 #define PVE_START_TIME PVE_RUN_DIR "/start-time"
 #define PVE_LOCK_TIMERS PVE_RUN_DIR "/lock-timers"
 #define PVE_PID_FILE "/run/pve-cluster.pid"
+#define PVE_RRD_DIR "/var/lib/rrdcached/db"
+#define PVE_RRDCACHED_SOCKET "/var/run/rrdcached.sock"
 #define PVE_COROSYNC_DIR "/etc/corosync"
 #define PVE_COROSYNC_CONF PVE_COROSYNC_DIR "/corosync.conf"
 

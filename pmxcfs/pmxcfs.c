@@ -31,6 +31,7 @@
 #include "pmxcfs/io/process.h"
 #include "pmxcfs/io/quorum.h"
 #include "pmxcfs/io/recovery.h"
+#include "pmxcfs/io/rrd.h"
 #include "pmxcfs/io/status-effects.h"
 #include "pmxcfs/io/store.h"
 
@@ -63,6 +64,7 @@ typedef struct {
     CfsEffects *effects;
     CfsStatus *status;
     CfsStatusEffects *status_effects;
+    CfsRrd *rrd;
     CfsLockTimers *lock_timers;
     CfsFuse *fuse;
     CfsIpc *ipc;
@@ -381,6 +383,9 @@ open_status(Daemon *self)
     self->status = cfs_status_new(self->node_name);
     cfs_status_set_next_uid(self->status, self->start_time);
     self->status_effects = cfs_status_effects_new(self->status);
+    self->rrd = cfs_rrd_new(PVE_RRDCACHED_SOCKET, PVE_RRD_DIR);
+    cfs_status_effects_set_archive(self->status_effects, cfs_rrd_add,
+                                   self->rrd);
     (void)cfs_status_set(self->status, "nodeip", ip, self->start_time);
     log_to_cluster(self, LOG_INFO, "starting cluster log");
 }
@@ -410,6 +415,7 @@ static gboolean
 open_database(Daemon *self, GError **error)
 {
     CfsTree *tree = load_tree(self, error);
+    CfsDbTerms terms;
     CfsViews *views;
 
     if (tree == NULL) {
@@ -425,6 +431,8 @@ open_database(Daemon *self, GError **error)
     cfs_views_set_metrics(views, open_metrics(self));
     self->replica = cfs_replica_new(tree, views);
     cfs_replica_set_trace(self->replica, on_trace, NULL);
+    cfs_store_load_terms(self->store, &terms);
+    cfs_replica_restore_terms(self->replica, &terms.record, terms.version);
     self->lock_timers = cfs_lock_timers_new(self->replica);
     self->effects = cfs_effects_new(self->replica);
     cfs_effects_set_metrics(self->effects, self->metrics);
@@ -511,6 +519,7 @@ on_members(gpointer data,
     Daemon *self = data;
 
     cfs_status_set_cluster(self->status, cluster_name, config_version, nodes);
+    cfs_effects_nodes(self->effects, nodes->len);
 }
 
 /* Some cluster tools look only there. */
@@ -641,6 +650,7 @@ stop(Daemon *self)
     }
     g_clear_pointer(&self->corosync_conf, cfs_corosync_conf_free);
     g_clear_pointer(&self->status_effects, cfs_status_effects_free);
+    g_clear_pointer(&self->rrd, cfs_rrd_free);
     g_clear_pointer(&self->group, cfs_group_free);
     g_clear_pointer(&self->members, cfs_members_free);
     g_clear_pointer(&self->quorum, cfs_quorum_free);

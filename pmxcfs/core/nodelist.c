@@ -257,6 +257,18 @@ cfs_nodelist_mark(CfsNodelist *self, guint32 nodeid)
     }
 }
 
+void
+cfs_nodelist_forget_marks(CfsNodelist *self)
+{
+    GHashTableIter iter;
+    gpointer peer;
+
+    g_hash_table_iter_init(&iter, self->peers);
+    while (g_hash_table_iter_next(&iter, NULL, &peer)) {
+        ((Peer *)peer)->is_marked = FALSE;
+    }
+}
+
 GPtrArray *
 cfs_nodelist_settle(CfsNodelist *self, guint32 nodeid)
 {

@@ -62,6 +62,8 @@ const char *cfs_nodelist_name(CfsNodelist *self, guint32 nodeid);
 /* A node is about to tell all its keys: what is not among them goes when it is
  * settled. */
 void cfs_nodelist_mark(CfsNodelist *self, guint32 nodeid);
+/* The members changed: who was about to will begin again. */
+void cfs_nodelist_forget_marks(CfsNodelist *self);
 /* It has told all. Returns: (owned, of char *, nullable) the keys that went. */
 GPtrArray *cfs_nodelist_settle(CfsNodelist *self, guint32 nodeid);
 

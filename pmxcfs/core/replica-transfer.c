@@ -4,9 +4,13 @@
 
 #include "pmxcfs/core/core-error.h"
 
+#include <errno.h>
 /* Of content to send, in one step of the loop. One file more at most. */
 #define SEND_SLICE_BYTES (256u << 10)
 #define SEND_SLICE_ENTRIES 256u
+
+/* So many in a row are told to all. */
+#define REFUSALS_TOLD 3u
 
 /* --- what the leader sends ------------------------------------------------ */
 
@@ -160,18 +164,54 @@ build_leaders_tree(CfsReplica *self, GArray *gone, GError **error)
     return g_steal_pointer(&tree);
 }
 
+/* TRUE when the leader's copy is not ours with more behind it: something that
+ * was here is gone. Of one version there is one change, unless two copies
+ * counted on apart. */
+static gboolean
+is_overruled(CfsReplica *self, CfsMember leader)
+{
+    guint64 version = cfs_tree_root(self->tree)->version;
+    GHashTableIter iter;
+    gpointer value;
+
+    g_hash_table_iter_init(&iter, self->updates);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        const CfsEntry *entry = value;
+
+        if (entry->inode != CFS_ROOT_INODE && entry->version <= version) {
+            return TRUE;
+        }
+    }
+    return !cfs_terms_is_continued(self->terms, cfs_terms_record(self->terms),
+                                   version, leader);
+}
+
+/* Before the tree is replaced: what waits for stable storage may be gone. */
+static void
+judge_barriers(CfsReplica *self, CfsMember leader)
+{
+    if (!g_queue_is_empty(&self->barriers.waiting) &&
+        is_overruled(self, leader)) {
+        cfs_replica_trace(self, G_LOG_LEVEL_WARNING,
+                          "changes of this node were overruled: whoever waits "
+                          "for their safety hears EIO");
+        cfs_replica_fail_barriers(self, EIO);
+    }
+}
+
 static void
 replace_tree(CfsReplica *self, CfsTree *tree, GArray *gone)
 {
+    CfsMember leader = cfs_sync_leader(self->sync);
+    guint64 version = cfs_index_version(cfs_sync_leader_index(self->sync));
     CfsEffect *effect;
     GHashTableIter iter;
     gpointer value;
 
+    judge_barriers(self, leader);
     cfs_replica_keep_overruled(self, gone);
-    effect = cfs_replica_emit(self, CFS_EFFECT_STORE);
-    effect->store.deletes = g_array_ref(gone);
-    effect->store.puts =
-        g_ptr_array_new_with_free_func((GDestroyNotify)cfs_entry_unref);
+    effect = cfs_replica_emit_store(self);
+    g_array_append_vals(effect->store.deletes, gone->data, gone->len);
     g_hash_table_iter_init(&iter, self->updates);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         g_ptr_array_add(effect->store.puts, cfs_entry_ref(value));
@@ -181,10 +221,44 @@ replace_tree(CfsReplica *self, CfsTree *tree, GArray *gone)
                         cfs_tree_lookup(tree, "nodes") != NULL);
     cfs_tree_free(self->tree);
     self->tree = tree;
+    /* In the same transaction as the tree it speaks of. */
+    if (cfs_replica_settle_terms(self, leader, version)) {
+        cfs_replica_attach_terms(self, effect);
+    }
     cfs_dirlock_reload(self->locks, tree, self->event->clock_ms);
     cfs_views_on_reload(self->views);
     cfs_replica_emit(self, CFS_EFFECT_RELOADED)->step =
         cfs_views_end_step(self->views, self->tree);
+}
+
+/* What came was not the leader's copy. Once can be bad luck: a message that the
+ * leader could not send. Nobody can tell whether a member that never sends what
+ * it says it has is mad or has the only newest copy: so we stay out, and say
+ * what to do. */
+static void
+on_refused(CfsReplica *self, const GError *error)
+{
+    CfsMember leader = cfs_sync_leader(self->sync);
+    g_autofree char *text = NULL;
+
+    cfs_replica_trace(self, G_LOG_LEVEL_WARNING,
+                      "state transfer refused: %s (leader %u/%u)",
+                      error->message, leader.nodeid, leader.pid);
+    if (!cfs_member_equal(leader, self->refused)) {
+        self->refused = leader;
+        self->n_refused = 0;
+    }
+    if (++self->n_refused == REFUSALS_TOLD) {
+        text = g_strdup_printf(
+            "node %u is kept out: node %u (pid %u) says it has the newest "
+            "copy, and did not send it whole %u times; if that goes on, stop "
+            "pmxcfs on node %u and look at its disk and its version",
+            self->self.nodeid, leader.nodeid, leader.pid, self->n_refused,
+            leader.nodeid);
+        cfs_replica_trace(self, G_LOG_LEVEL_WARNING, "%s", text);
+        cfs_replica_log_to_cluster(self, text);
+    }
+    cfs_replica_leave(self, "state transfer refused");
 }
 
 static void
@@ -200,11 +274,10 @@ commit_update(CfsReplica *self)
         g_hash_table_size(self->updates));
     tree = build_leaders_tree(self, gone, &error);
     if (tree == NULL) {
-        cfs_replica_trace(self, G_LOG_LEVEL_WARNING,
-                          "state transfer refused: %s", error->message);
-        cfs_replica_leave(self, "state transfer refused");
+        on_refused(self, error);
         return;
     }
+    self->n_refused = 0;
     replace_tree(self, tree, gone);
     cfs_sync_done(self->sync);
     cfs_sync_set_all_synced(self->sync);

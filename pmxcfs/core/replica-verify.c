@@ -233,7 +233,8 @@ cfs_replica_on_verify(CfsReplica *self,
     if (self->mode != CFS_MODE_SYNCED || !pve_reader_done(reader)) {
         return;
     }
-    if (!self->verify.is_saved || id != self->verify.id ||
+    if (!self->verify.is_saved || self->verify.has_theirs ||
+        id != self->verify.id ||
         !cfs_member_equal(sender, self->verify.requester)) {
         cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE,
                           "skip verification - no checksum saved");

@@ -793,6 +793,7 @@ on_confchg(CfsStatus *self)
                              .pid = self->self.pid};
     self->has_told = FALSE;
     drop_unsent_logs(self); /* the next state will hold them */
+    cfs_nodelist_forget_marks(self->nodes);
     cfs_sync_set_members(self->sync, members, n);
     text = cfs_sync_describe(self->sync, CFS_SYNC_ALL);
     trace(self, G_LOG_LEVEL_MESSAGE, "members: %s", text);

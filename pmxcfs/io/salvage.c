@@ -381,7 +381,7 @@ keep_database(Job *job, const char *folder)
     g_autoptr(GError) error = NULL;
 
     if (!check_room(job, folder, &error) ||
-        !cfs_dbfile_write(path, job->whole, &error)) {
+        !cfs_dbfile_write(path, job->whole, NULL, &error)) {
         g_warning("the copy of this node before the synchronisation is not "
                   "kept: %s",
                   error->message);

@@ -57,6 +57,25 @@ OPS = {
 for label, (subtype, payload) in OPS.items():
     put("op", label, bytes([subtype]) + payload)
     put("message", label, normal(subtype, payload))
+EPOCH = struct.pack("<4I", 4, 0x6B01F2CA, 1, 729)
+START = struct.pack("<QQQ", 7, 0x100, 0xABCD)
+TERM = (struct.pack("<HH", 1, 80) + EPOCH +
+        struct.pack("<QQII4Q2I", 3, 0x105, 0x6B01F2C2, 3, 7, 8, 0x103, 99,
+                    4, 1) + b"lab\0" + START)
+OURS = {
+    "term": (1, TERM),
+    "flush": (2, struct.pack("<HH", 1, 24) + EPOCH + struct.pack("<Q", 7)),
+    "ack": (3, struct.pack("<HH", 1, 36) + EPOCH +
+            struct.pack("<QQI", 7, 0x105, 0)),
+    "append": (4, struct.pack("<HHQII", 1, 16, 9, 6, 6) + b"cap/a\0hello\n"),
+}
+for label, (subtype, payload) in OURS.items():
+    put("extension", label, bytes([subtype]) + payload)
+    put("message", "ours-" + label,
+        struct.pack("<HHIII16x", 7, subtype, 1, 0x6B01F2CA, 0) + payload)
+put("extension", "history", bytes([0]) + START * 2)
+put("extension", "longer", bytes([2]) + struct.pack("<HH", 1, 32) + EPOCH +
+    struct.pack("<QQ", 7, 1))
 put("entry", "root", entry(0, b"", kind=4))
 put("entry", "file", entry(2, b"corosync.conf", b"totem {\n}\n"))
 put("index", "one", index([0]))
@@ -199,6 +218,69 @@ for name, number, data in (
     put("ipc", name, bytes((0, number)) + data)
     put("ipc", name + "-read-only", bytes((1, number)) + data)
 
+
+def fnv(text):
+    digest = 0xcbf29ce484222325
+    for byte in text:
+        digest = (digest ^ byte) * 0x100000001b3 % 2 ** 64
+    return digest
+
+
+def log_entry(uid, time, node, text, prev=0, after=0):
+    strings = [node + b"\0", b"root@pam\0", b"tag1\0", text + b"\0"]
+    return struct.pack(
+        "<4IQQI4BI", prev, after, uid, time, fnv(strings[0]), fnv(strings[1]),
+        780, 6, *map(len, strings[:3]), len(strings[3])) \
+        + b"".join(strings) + bytes(4)
+
+
+def ring(*entries):
+    out, prev = b"", 0
+    for uid, time, node, text in entries:
+        at = 8 + len(out)
+        size = len(log_entry(uid, time, node, text)) + 7 & ~7
+        out += log_entry(uid, time, node, text, prev, at + size).ljust(
+            size, b"\0")
+        prev = at
+    return struct.pack("<II", 8 + len(out), prev) + out
+
+
+def status(kind, payload, count=1, subtype=0, epoch=(4, 1, 1, 10)):
+    head = struct.pack("<HHIII", kind, subtype, 0, 1000, 0)
+    return head + (struct.pack("<4I", *epoch) if kind
+                   else struct.pack("<Q", count)) + payload
+
+
+def happens(what, data=b""):
+    return struct.pack("<BH", what, len(data)) + data
+
+
+LOGGED = log_entry(2, 0x6B01F2CD, b"cpg2", b"hello log")
+RING = ring((1, 1000, b"n1", b"starting cluster log"), (2, 1001, b"n1", b"x"))
+put("clog", "entry", LOGGED)
+put("clog", "odd", log_entry(3, 5, b"n\"\xff\n", b"a\\u12\\\"\x01\xc3\xa4"))
+put("clog", "ring", RING)
+put("clog", "empty", struct.pack("<IIII", 16, 0, 0, 0))
+put("clog", "reference", struct.pack("<I", 4096) + RING[4:].ljust(4092, b"\0"))
+KEY = b"kv/a".ljust(256, b"\x55").replace(b"/a\x55", b"/a\0", 1)
+# 0, 1, 2: member 1, this one, member 3 says; 3: members change (11: to three);
+# 4: a client asks; 5: our own comes back; 6, 7: flush, 15: disconnected.
+SYNC = happens(0, status(1, b"")) + happens(0, status(2, RING)) \
+    + happens(5) + happens(2, status(2, struct.pack("<IIII", 16, 0, 0, 0)))
+put("status", "synced", SYNC + happens(0, status(0, KEY + b"value", 1, 1))
+    + happens(2, status(0, b"nodeip".ljust(256, b"\0") + b"1.2.3.4\0", 2, 1))
+    + happens(0, status(0, LOGGED, 3, 3))
+    + happens(0, status(0, b"rrd/pve2-node/n1".ljust(256, b"\0")
+                        + b"1:2\0", 4, 1)))
+put("status", "early", happens(0, status(0, KEY + b"value", 1, 1))
+    + happens(2, status(0, LOGGED, 1, 3)) + happens(27) + SYNC)
+put("status", "asked", SYNC + happens(4, b"kv/x".ljust(20, b"\0") + b"value")
+    + happens(4, b"nodeip\0".ljust(20, b"\0")) + happens(7) + happens(5))
+put("status", "alone", happens(3) + happens(4, b"old\nold2\na\"b") + happens(15)
+    + happens(6) + happens(11) + SYNC)
+put("status", "newer", SYNC + happens(0, struct.pack("<HHIII", 0, 1, 9, 0, 0)))
+put("status", "odd-keys", SYNC + happens(
+    0, status(0, b"a\"\\\n\xff".ljust(256, b"\0") + b"v", 1, 1)))
 # actions of a group, see fuzz-replica.c
 RAW, TYPED, ROUND, STATE, UPDATE, ASK, SUM, THEIRS, OWN, ITSELF, MEMBERS, TIME, \
     QUORUM, ANEW, WORK, ALL = range(16)

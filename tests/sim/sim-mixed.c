@@ -38,6 +38,7 @@ struct SimMixed {
     guint partition[SIM_MAX_NODES];
     gboolean is_forced[SIM_MAX_NODES]; /* by partition */
     guint n_updates;
+    CfsEpoch epoch;
 };
 
 static void step_ours(Node *node, CfsEvent *event);
@@ -431,6 +432,12 @@ sim_mixed_n_overruled(SimMixed *self, guint node)
     return g_hash_table_size(self->nodes[node].overruled);
 }
 
+CfsEpoch
+sim_mixed_epoch(SimMixed *self)
+{
+    return self->epoch;
+}
+
 guint
 sim_mixed_n_updates(SimMixed *self)
 {
@@ -501,6 +508,29 @@ sim_mixed_heal(SimMixed *self)
     memset(self->is_forced, 0, sizeof(self->is_forced));
     memset(self->partition, 0, sizeof(self->partition));
     repartition(self);
+}
+
+void
+sim_mixed_restart_corosync(SimMixed *self, guint number)
+{
+    Node *node = &self->nodes[number];
+    CfsEvent gone = {.kind = CFS_EVENT_DISCONNECTED};
+    CfsEvent quorum = {.kind = CFS_EVENT_QUORUM, .quorate = FALSE};
+
+    if (sim_group_is_member(self->group, number)) {
+        sim_group_drop(self->group, number);
+    }
+    sim_group_host_down(self->group, number);
+    if (node->ours != NULL) {
+        step_ours(node, &quorum);
+        step_ours(node, &gone);
+    } else {
+        sim_reference_start(node->reference);
+    }
+    sim_group_host_up(self->group, number);
+    tell_quorum(node);
+    node->rejoin_ms =
+        self->clock_ms + (node->ours != NULL ? 100 : REFERENCE_REJOIN_MS);
 }
 
 void
@@ -607,6 +637,20 @@ sim_mixed_send(SimMixed *self, guint number, CfsOp *op)
 /* --- time -------------------------------------------------------------------
  */
 
+/* The slowest hears the last one last. */
+static void
+note_epoch(Node *node, GBytes *bytes)
+{
+    CfsHeader header;
+    PveReader reader;
+
+    pve_reader_init_bytes(&reader, bytes);
+    if (cfs_message_parse(&reader, 1, &header) == CFS_PARSE_OK &&
+        header.type == CFS_MESSAGE_SYNC_START) {
+        node->cluster->epoch = header.epoch;
+    }
+}
+
 static void
 hear(Node *node, SimGet *get)
 {
@@ -615,6 +659,9 @@ hear(Node *node, SimGet *get)
                              : NULL;
     CfsEvent event = {.kind = CFS_EVENT_MESSAGE};
 
+    if (get->kind == SIM_GET_MESSAGE) {
+        note_epoch(node, get->bytes);
+    }
     if (node->reference != NULL) {
         sim_reference_set_time(node->reference, wall_time(node));
         if (get->kind == SIM_GET_MESSAGE) {

@@ -36,6 +36,8 @@ void sim_mixed_copy_disk(SimMixed *self, guint node, guint from);
 /* Changes a stopped node's disk, as in local mode. Takes @op. */
 void sim_mixed_edit(SimMixed *self, guint node, CfsOp *op);
 void sim_mixed_pause(SimMixed *self, guint node, gboolean is_paused);
+/* corosync on @node ends and is there again: the process stays. */
+void sim_mixed_restart_corosync(SimMixed *self, guint node);
 /* "01|2"; a '!' behind a side gives it quorum whatever it has. */
 void sim_mixed_split(SimMixed *self, const char *sides);
 void sim_mixed_heal(SimMixed *self);
@@ -72,6 +74,8 @@ guint sim_mixed_n_updated(SimMixed *self, guint node);
 /* The entry of @path on @node, ours, was overruled by another copy. */
 gboolean sim_mixed_was_overruled(SimMixed *self, guint node, const char *path);
 guint sim_mixed_n_overruled(SimMixed *self, guint node);
+/* Of the last round, once all have heard of it. */
+CfsEpoch sim_mixed_epoch(SimMixed *self);
 /* UPDATE messages that were sent, by all. */
 guint sim_mixed_n_updates(SimMixed *self);
 

@@ -483,6 +483,26 @@ large_file(SimMixed *c)
     g_assert_cmpuint(find(c, 2, "f")->size, ==, CFS_MAX_FILE_BYTES);
 }
 
+/* 14.16: many entries, led by whoever is lowest. */
+static void
+many_entries(SimMixed *c)
+{
+    sim_mixed_start_all(c);
+    for (guint i = 0; i < 700; i++) {
+        g_autofree char *path = g_strdup_printf("d%u", i);
+
+        sim_mixed_submit(c, i % 3, mkdir_op(path));
+    }
+    settle(c);
+    sim_mixed_stop(c, 2);
+    sim_mixed_wipe(c, 2);
+    sim_mixed_run(c);
+    sim_mixed_start(c, 2);
+    settle(c);
+    g_assert_cmpuint(cfs_tree_n_entries(sim_mixed_tree(c, 2)), ==, 701);
+    verify(c);
+}
+
 /* 14.15, 14.23 */
 static void
 many_changes(SimMixed *c)
@@ -639,6 +659,27 @@ write_while_updated(SimMixed *c)
     verify(c);
 }
 
+/* 14.17: corosync ends under a node, with a change under way: its caller hears
+ * of it, the node is back by itself. */
+static void
+corosync_restarts(SimMixed *c)
+{
+    guint64 request;
+
+    sim_mixed_start_all(c);
+    write_ok(c, 0, "f", "x");
+    settle(c);
+    request = sim_mixed_submit(c, 1, mkdir_op("under-way"));
+    sim_mixed_restart_corosync(c, 1);
+    write_ok(c, 0, "f", "y");
+    settle(c);
+    g_assert_cmpint(sim_mixed_verdict(c, 1, request), ==, EBUSY);
+    assert_content(c, "f", "y");
+    write_ok(c, 1, "f", "z");
+    settle(c);
+    verify(c);
+}
+
 /* --- what should not be ------------------------------------------------------
  */
 
@@ -678,6 +719,50 @@ nonsense(SimMixed *c)
     write_ok(c, 0, "f", "y");
     settle(c);
     assert_content(c, "f", "y");
+    verify(c);
+}
+
+/* Of the round under way: what the lowest node's next request will carry. */
+static void
+inject_verification(SimMixed *c, guint node, const CfsEpoch *epoch)
+{
+    for (guint i = 0; i < 2; i++) {
+        CfsHeader header = {.type = i == 0 ? CFS_MESSAGE_VERIFY_REQUEST
+                                           : CFS_MESSAGE_VERIFY,
+                            .protocol = 1,
+                            .time = 1,
+                            .epoch = *epoch};
+        GByteArray *out = g_byte_array_new();
+        g_autoptr(GBytes) bytes = NULL;
+
+        cfs_message_write(out, &header);
+        pve_write_u64(out, 77);
+        for (guint k = 0; k < CFS_DIGEST_SIZE && i == 1; k++) {
+            pve_write_u8(out, (guint8)k);
+        }
+        bytes = g_byte_array_free_to_bytes(out);
+        sim_mixed_inject(c, node, bytes);
+    }
+}
+
+/* 14.24: a wrong checksum: who differs leaves, comes back, and is equal. */
+static void
+wrong_checksum(SimMixed *c)
+{
+    CfsEpoch epoch;
+
+    sim_mixed_start_all(c);
+    write_ok(c, 0, "f", "x");
+    settle(c);
+    epoch = sim_mixed_epoch(c);
+    inject_verification(c, 0, &epoch);
+    settle(c);
+    for (guint i = 0; i < 3; i++) {
+        /* Our sum may not be done when the first leaves, which ends it. */
+        g_assert_cmpuint(sim_mixed_n_left(c, i), <=, 1);
+        g_assert_true(sim_mixed_n_left(c, i) == 1 || sim_mixed_is_ours(c, i));
+    }
+    assert_content(c, "f", "x");
     verify(c);
 }
 
@@ -732,11 +817,14 @@ static const struct {
     {"/sim-mixed/14.13-one-creator", one_creator},
     {"/sim-mixed/14.14-large-file", large_file},
     {"/sim-mixed/14.15-many-changes", many_changes},
+    {"/sim-mixed/14.16-many-entries", many_entries},
+    {"/sim-mixed/14.17-corosync-restarts", corosync_restarts},
     {"/sim-mixed/14.18-frozen", frozen},
     {"/sim-mixed/14.19-frozen-and-restart", frozen_and_restart},
     {"/sim-mixed/14.20-queued-twice", queued_twice},
     {"/sim-mixed/14.21-queued-and-dead", queued_and_dead},
     {"/sim-mixed/14.22-write-while-updated", write_while_updated},
+    {"/sim-mixed/14.24-wrong-checksum", wrong_checksum},
     {"/sim-mixed/14.26-incomplete-transfer", incomplete_transfer},
     {"/sim-mixed/14.31-failed-rename", failed_rename},
     {"/sim-mixed/14.32-nonsense", nonsense},

@@ -470,8 +470,7 @@ static void
 test_unreadable_state(void)
 {
     static const char *const payloads[] = {"", "x",
-                                           "0123456789abcdef"
-                                           "0123456789abcdef"};
+                                           "0123456789abcdef0123456789abcdef"};
 
     for (guint i = 0; i < G_N_ELEMENTS(payloads); i++) {
         g_autoptr(LoneMember) m = member_in(CFS_MODE_START_SYNC);
@@ -524,6 +523,7 @@ test_back_off(void)
         begin_round(m);
         hear_states(m);
     }
+    g_assert_cmpuint(lone_member_n_logged(m), ==, 1);
     finish_round(m);
     lone_member_wait(m, 61000);
     hear(m, LEADER, unknown_op());
