@@ -14,13 +14,13 @@
 #include "common/paths.h"
 #include "common/subcommand.h"
 #include "pmxcfs/cli/look.h"
+#include "pmxcfs/cli/pvecfs-private.h"
+#include "pmxcfs/cli/pvecfs-socket.h"
 
-#define TOOL "pvecfs"
+#define TOOL CFS_PVECFS_TOOL
 #define QUICK_MS 3000
 #define FOLLOW_US G_USEC_PER_SEC
 #define LOG_LINES 50
-
-enum { RESULT_WELL = 0, RESULT_ILL = 1, RESULT_TROUBLE = 2 };
 
 typedef enum { COLOUR_NONE, COLOUR_GOOD, COLOUR_WARN, COLOUR_BAD } Colour;
 
@@ -40,31 +40,32 @@ paint(Colour colour)
                                                                  : "";
 }
 
-static int
-trouble(const char *text)
+int
+cfs_pvecfs_trouble(const char *text)
 {
     fprintf(stderr, TOOL ": %s\n", text);
-    return RESULT_TROUBLE;
+    return CFS_PVECFS_TROUBLE;
 }
 
-/* FALSE: said why. */
-static gboolean
-parse(GOptionEntry *entries,
-      const char *usage,
-      int *argc,
-      char ***argv,
-      int max_words)
+gboolean
+cfs_pvecfs_parse(GOptionEntry *entries,
+                 const char *usage,
+                 int *argc,
+                 char ***argv,
+                 int min_words,
+                 int max_words)
 {
     g_autoptr(GOptionContext) context = g_option_context_new(usage);
     g_autoptr(GError) error = NULL;
 
     g_option_context_add_main_entries(context, entries, NULL);
     if (!g_option_context_parse(context, argc, argv, &error)) {
-        (void)trouble(error->message);
+        (void)cfs_pvecfs_trouble(error->message);
         return FALSE;
     }
-    if (*argc > 1 + max_words) {
-        (void)trouble("too many arguments");
+    if (*argc < 1 + min_words || *argc > 1 + max_words) {
+        (void)cfs_pvecfs_trouble(*argc > 1 + max_words ? "too many arguments"
+                                                       : "too few arguments");
         return FALSE;
     }
     return TRUE;
@@ -271,19 +272,19 @@ run_status(int argc, char **argv)
     g_autoptr(JsonBuilder) builder = json_builder_new();
     int result;
 
-    if (!parse(entries, "", &argc, &argv, 0)) {
-        return RESULT_TROUBLE;
+    if (!cfs_pvecfs_parse(entries, "", &argc, &argv, 0, 0)) {
+        return CFS_PVECFS_TROUBLE;
     }
     look = cfs_look(FALSE);
     result = strcmp(cfs_facts_verdict(look->facts), "writable") == 0
-                 ? RESULT_WELL
-                 : RESULT_ILL;
+                 ? CFS_PVECFS_WELL
+                 : CFS_PVECFS_ILL;
     if (is_json) {
         json_status(builder, look);
         return print_json(builder, result);
     }
     print_status(look);
-    if (result != RESULT_WELL) {
+    if (result != CFS_PVECFS_WELL) {
         printf("\n'" TOOL " doctor' says why.\n");
     }
     return result;
@@ -353,15 +354,15 @@ run_doctor(int argc, char **argv)
     g_autoptr(JsonBuilder) builder = json_builder_new();
     int result;
 
-    if (!parse(entries, "", &argc, &argv, 0)) {
-        return RESULT_TROUBLE;
+    if (!cfs_pvecfs_parse(entries, "", &argc, &argv, 0, 0)) {
+        return CFS_PVECFS_TROUBLE;
     }
     look = cfs_look(TRUE);
     findings = cfs_diagnose(look->facts);
     result = findings->len == 0 &&
                      strcmp(cfs_facts_verdict(look->facts), "writable") == 0
-                 ? RESULT_WELL
-                 : RESULT_ILL;
+                 ? CFS_PVECFS_WELL
+                 : CFS_PVECFS_ILL;
     if (is_json) {
         json_findings(builder, look->facts, findings);
         return print_json(builder, result);
@@ -383,17 +384,17 @@ read_view(const char *name)
 
     switch (cfs_look_run(argv, QUICK_MS, &text, &status)) {
     case CFS_RUN_TIMEOUT:
-        (void)trouble(PVE_MOUNT_DIR " does not answer: '" TOOL
-                                    " doctor' says why");
+        (void)cfs_pvecfs_trouble(PVE_MOUNT_DIR " does not answer: '" TOOL
+                                               " doctor' says why");
         return NULL;
     case CFS_RUN_FAILED:
-        (void)trouble("cannot run cat");
+        (void)cfs_pvecfs_trouble("cannot run cat");
         return NULL;
     case CFS_RUN_DONE:
         break;
     }
     if (status != 0) {
-        (void)trouble(g_strchomp(text));
+        (void)cfs_pvecfs_trouble(g_strchomp(text));
         return NULL;
     }
     return g_steal_pointer(&text);
@@ -405,12 +406,12 @@ run_metrics(int argc, char **argv)
     GOptionEntry entries[] = {{NULL}};
     g_autofree char *text = NULL;
 
-    if (!parse(entries, "", &argc, &argv, 0) ||
+    if (!cfs_pvecfs_parse(entries, "", &argc, &argv, 0, 0) ||
         (text = read_view(".metrics")) == NULL) {
-        return RESULT_TROUBLE;
+        return CFS_PVECFS_TROUBLE;
     }
-    return fputs(text, stdout) < 0 || fflush(stdout) != 0 ? RESULT_TROUBLE
-                                                          : RESULT_WELL;
+    return fputs(text, stdout) < 0 || fflush(stdout) != 0 ? CFS_PVECFS_TROUBLE
+                                                          : CFS_PVECFS_WELL;
 }
 
 /* log --------------------------------------------------------------------- */
@@ -467,7 +468,7 @@ print_new(GHashTable *seen, guint max)
         return FALSE;
     }
     if (!json_parser_load_from_data(parser, text, -1, &error)) {
-        (void)trouble(error->message);
+        (void)cfs_pvecfs_trouble(error->message);
         return FALSE;
     }
     all = json_object_get_array_member(
@@ -495,18 +496,18 @@ run_log(int argc, char **argv)
     g_autoptr(GHashTable) seen =
         g_hash_table_new_full(g_str_hash, g_str_equal, g_free, NULL);
 
-    if (!parse(entries, "", &argc, &argv, 0)) {
-        return RESULT_TROUBLE;
+    if (!cfs_pvecfs_parse(entries, "", &argc, &argv, 0, 0)) {
+        return CFS_PVECFS_TROUBLE;
     }
     if (!print_new(seen, (guint)MAX(lines, 0))) {
-        return RESULT_TROUBLE;
+        return CFS_PVECFS_TROUBLE;
     }
     while (follows) {
         g_usleep(FOLLOW_US);
         /* While the daemon restarts there is none. */
         (void)print_new(seen, G_MAXUINT);
     }
-    return RESULT_WELL;
+    return CFS_PVECFS_WELL;
 }
 
 static const PveSubcommand commands[] = {
@@ -517,6 +518,15 @@ static const PveSubcommand commands[] = {
      "what to do.",
      run_doctor},
     {"log", "[-n N] [-f]", "Shows the cluster log, the newest last.", run_log},
+    {"watch", "[--json] [PATH...]",
+     "Follows changes as they come: of these paths and what is below.",
+     cfs_pvecfs_watch},
+    {"get", "KEY [NODE]", "Writes out a status key of this or another node.",
+     cfs_pvecfs_get},
+    {"set", "KEY [VALUE]", "Sets a status key of this node; from stdin.",
+     cfs_pvecfs_set},
+    {"sync", "", "Waits until all that was applied here is on stable storage.",
+     cfs_pvecfs_sync},
     {"metrics", "", "Writes out the daemon's numbers for Prometheus.",
      run_metrics},
     {NULL}};
