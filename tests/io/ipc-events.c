@@ -341,6 +341,7 @@ main(int argc, char **argv)
             argc > 2 ? (const char *const *)(gpointer)(argv + 2) : NULL,
             print_event, NULL);
 
+        g_assert_nonnull(events);
         g_main_loop_run(loop);
         return 0;
     }
