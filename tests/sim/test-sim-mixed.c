@@ -536,6 +536,46 @@ failed_rename(SimMixed *c)
     verify(c);
 }
 
+static int
+touch(SimMixed *c, guint node, guint32 mtime)
+{
+    int verdict =
+        sim_mixed_change(c, node, cfs_op_new_mtime("priv/lock/L", mtime));
+
+    sim_mixed_run(c);
+    return verdict;
+}
+
+/* 14.25: only the owner renews; another can remove it after 120 s, which the
+ * lowest node grants, whoever that is. */
+static void
+locks(SimMixed *c)
+{
+    guint32 now = 1700000000;
+    int verdict;
+
+    sim_mixed_start_all(c);
+    g_assert_cmpint(sim_mixed_change(c, 0, mkdir_op("priv")), ==, 0);
+    g_assert_cmpint(sim_mixed_change(c, 0, mkdir_op("priv/lock")), ==, 0);
+    g_assert_cmpint(sim_mixed_change(c, 2, mkdir_op("priv/lock/L")), ==, 0);
+    settle(c);
+    g_assert_cmpint(touch(c, 1, 0), ==, EACCES);
+    g_assert_nonnull(find(c, 0, "priv/lock/L"));
+    g_assert_cmpint(touch(c, 2, now + 50), ==, 0);
+    g_assert_cmpint(touch(c, 1, now + 60), ==, EACCES);
+    for (guint i = 0; i < 122; i++) {
+        sim_mixed_advance(c, 1000);
+        sim_mixed_run(c);
+    }
+    verdict = touch(c, 1, 0);
+    g_assert_true(verdict == EACCES || verdict == ENOENT);
+    for (guint i = 0; i < 3; i++) {
+        g_assert_null(find(c, i, "priv/lock/L"));
+    }
+    settle(c);
+    verify(c);
+}
+
 /* --- frozen members ----------------------------------------------------------
  */
 
@@ -824,6 +864,7 @@ static const struct {
     {"/sim-mixed/14.20-queued-twice", queued_twice},
     {"/sim-mixed/14.21-queued-and-dead", queued_and_dead},
     {"/sim-mixed/14.22-write-while-updated", write_while_updated},
+    {"/sim-mixed/14.25-locks", locks},
     {"/sim-mixed/14.24-wrong-checksum", wrong_checksum},
     {"/sim-mixed/14.26-incomplete-transfer", incomplete_transfer},
     {"/sim-mixed/14.31-failed-rename", failed_rename},
