@@ -57,6 +57,7 @@ typedef struct {
     gboolean has_failed;
     gboolean is_store_lost; /* its thread may still be in there */
 
+    CfsMetrics *metrics;
     CfsStore *store;
     CfsSalvage *salvage;
     CfsReplica *replica;
@@ -389,6 +390,27 @@ open_status(Daemon *self)
     log_to_cluster(self, LOG_INFO, "starting cluster log");
 }
 
+static void
+on_collect(gpointer data, CfsMetrics *metrics)
+{
+    Daemon *self = data;
+
+    cfs_metrics_set(metrics, CFS_METRIC_START_TIME, self->start_time);
+    cfs_process_collect(metrics);
+    cfs_effects_collect(self->effects);
+    if (self->fuse != NULL) {
+        cfs_fuse_collect(self->fuse);
+    }
+}
+
+static CfsMetrics *
+open_metrics(Daemon *self)
+{
+    self->metrics = cfs_metrics_new();
+    cfs_metrics_set_collect(self->metrics, on_collect, self);
+    return self->metrics;
+}
+
 static gboolean
 open_database(Daemon *self, GError **error)
 {
@@ -405,10 +427,12 @@ open_database(Daemon *self, GError **error)
     }
     views = cfs_views_new(self->node_name, self->start_time);
     cfs_views_set_status(views, self->status);
+    cfs_views_set_metrics(views, open_metrics(self));
     self->replica = cfs_replica_new(tree, views);
     cfs_replica_set_trace(self->replica, on_trace, NULL);
     self->lock_timers = cfs_lock_timers_new(self->replica);
     self->effects = cfs_effects_new(self->replica);
+    cfs_effects_set_metrics(self->effects, self->metrics);
     cfs_effects_set_store(self->effects, self->store);
     self->salvage = cfs_salvage_new(PVE_RECOVERY_DIR, on_overruled, self);
     cfs_effects_set_salvage(self->effects, self->salvage);
@@ -635,6 +659,7 @@ stop(Daemon *self)
     g_clear_pointer(&self->effects, cfs_effects_free);
     g_clear_pointer(&self->salvage, cfs_salvage_free);
     g_clear_pointer(&self->replica, cfs_replica_free);
+    g_clear_pointer(&self->metrics, cfs_metrics_free);
     g_clear_pointer(&self->status, cfs_status_free);
     cfs_process_remove_pid();
 }

@@ -60,6 +60,7 @@ struct CfsViews {
     guint32 start_time;
     gboolean quorate;
     CfsStatus *status; /* NULL: nothing is told of nodes */
+    CfsMetrics *metrics;
     guint32 versions[G_N_ELEMENTS(observed)];
     CfsAnnounce *announce; /* NULL: all is shown at once */
 };
@@ -89,6 +90,12 @@ const char *
 cfs_views_node_name(CfsViews *self)
 {
     return self->node_name;
+}
+
+void
+cfs_views_set_metrics(CfsViews *self, CfsMetrics *metrics)
+{
+    self->metrics = metrics;
 }
 
 void
@@ -337,12 +344,20 @@ openvz_target(CfsViews *self, CfsTree *tree)
     return g_strconcat("nodes/", self->node_name, "/openvz", NULL);
 }
 
+static char *
+metrics_text(CfsViews *self, CfsTree *tree)
+{
+    return self->metrics != NULL ? cfs_metrics_text(self->metrics)
+                                 : g_strdup("");
+}
+
 static const struct {
     const char *name;
     CfsViewKind kind;
     char *(*text)(CfsViews *, CfsTree *);
     /* NULL: it cannot be written. */
     int (*write)(CfsViews *, const char *, gsize, guint64);
+    gboolean is_hidden;
 } views[] = {
     {".version", CFS_VIEW_FILE, version_text, NULL},
     {".members", CFS_VIEW_FILE, members_text, NULL},
@@ -350,6 +365,7 @@ static const struct {
     {".clusterlog", CFS_VIEW_FILE, clusterlog_text, NULL},
     {".rrd", CFS_VIEW_FILE, rrd_text, NULL},
     {".debug", CFS_VIEW_FILE, debug_text, debug_write},
+    {".metrics", CFS_VIEW_FILE, metrics_text, NULL, .is_hidden = TRUE},
     {"local", CFS_VIEW_LINK, local_target, NULL},
     {"lxc", CFS_VIEW_LINK, lxc_target, NULL},
     {"qemu-server", CFS_VIEW_LINK, qemu_target, NULL},
@@ -368,6 +384,13 @@ cfs_views_name(guint position, CfsViewKind *kind)
     g_assert(position < G_N_ELEMENTS(views));
     *kind = views[position].kind;
     return views[position].name;
+}
+
+gboolean
+cfs_views_is_listed(guint position)
+{
+    g_assert(position < G_N_ELEMENTS(views));
+    return !views[position].is_hidden;
 }
 
 int

@@ -7,6 +7,7 @@
 #ifndef CFS_VIEWS_H
 #define CFS_VIEWS_H
 
+#include "pmxcfs/core/metrics.h"
 #include "pmxcfs/core/status.h"
 #include "pmxcfs/core/tree.h"
 
@@ -25,6 +26,9 @@ void cfs_views_set_status(CfsViews *self, CfsStatus *status);
 /* Borrowed; NULL: there is none. */
 CfsStatus *cfs_views_status(CfsViews *self);
 
+/* What .metrics shows; borrowed. Without it it is empty. */
+void cfs_views_set_metrics(CfsViews *self, CfsMetrics *metrics);
+
 /* What the counters of .version live on. */
 void cfs_views_on_changes(CfsViews *self, const CfsOp *op, GPtrArray *changes);
 void cfs_views_on_reload(CfsViews *self); /* load or state transfer */
@@ -42,6 +46,8 @@ typedef enum { CFS_VIEW_FILE, CFS_VIEW_LINK } CfsViewKind;
 guint cfs_views_count(void);
 /* @position 0 to count - 1. */
 const char *cfs_views_name(guint position, CfsViewKind *kind);
+/* FALSE: whoever knows its name finds it; a peer's tools never saw it. */
+gboolean cfs_views_is_listed(guint position);
 /* -1: there is none of that name. */
 int cfs_views_find(const char *name);
 /* Returns: (owned) the text of a file, or the target of a link. */

@@ -19,7 +19,7 @@
 #define MAX_MISSING 4096u
 
 /* The lane of what belongs to no directory, and a bit that no number of ours
- * has: attributes and contents do not wait for the lock of a directory. */
+ * has: contents do not wait for the lock of a directory. */
 #define LANE_ALL 0u
 #define LANE_INODE (G_GUINT64_CONSTANT(1) << 63)
 
@@ -53,6 +53,7 @@ struct CfsCaches {
     CfsCachesSettled settled;
     gpointer data;
     CfsNotifier *notifier;
+    CfsMetrics *metrics;
 
     guint64 last_serial;
     GHashTable *pending; /* serial -> Pending, those not reported */
@@ -210,23 +211,41 @@ drop_name(CfsCaches *self, guint64 parent, const char *name)
 
     pending->inode = parent;
     pending->lane = out.parent;
+    cfs_metrics_add(self->metrics, CFS_METRIC_DROPPED_NAMES, 1);
     (void)g_byte_array_append(body, (const guint8 *)&out, sizeof(out));
     (void)g_byte_array_append(body, (const guint8 *)name, out.namelen + 1);
     send_message(self, pending, FUSE_NOTIFY_INVAL_ENTRY, body);
 }
 
 static void
-drop_inode(CfsCaches *self, guint64 inode, gboolean with_content)
+drop_content(CfsCaches *self, guint64 inode)
 {
     Pending *pending = g_new0(Pending, 1);
-    struct fuse_notify_inval_inode_out out = {.ino = self->number(inode),
-                                              .off = with_content ? 0 : -1};
+    struct fuse_notify_inval_inode_out out = {.ino = self->number(inode)};
     GByteArray *body = g_byte_array_new();
 
     pending->inode = inode;
     pending->lane = out.ino | LANE_INODE;
+    cfs_metrics_add(self->metrics, CFS_METRIC_DROPPED_CONTENTS, 1);
     (void)g_byte_array_append(body, (const guint8 *)&out, sizeof(out));
     send_message(self, pending, FUSE_NOTIFY_INVAL_INODE, body);
+}
+
+/* At once, and done. */
+static void
+drop_attributes(CfsCaches *self, guint64 inode)
+{
+    struct {
+        struct fuse_out_header header;
+        struct fuse_notify_inval_inode_out out;
+    } message = {
+        .header = {.len = sizeof(message), .error = FUSE_NOTIFY_INVAL_INODE},
+        .out = {.ino = self->number(inode), .off = -1}};
+
+    cfs_metrics_add(self->metrics, CFS_METRIC_DROPPED_ATTRIBUTES, 1);
+    if (self->notifier != NULL) {
+        cfs_notifier_send_now(self->notifier, &message, sizeof(message));
+    }
 }
 
 static void
@@ -236,6 +255,7 @@ drop_all_names(CfsCaches *self)
 
     pending->is_all = TRUE;
     pending->lane = LANE_ALL;
+    cfs_metrics_add(self->metrics, CFS_METRIC_DROPPED_ALL, 1);
     send_message(self, pending, CFS_NOTIFIER_INC_EPOCH, g_byte_array_new());
 }
 
@@ -440,10 +460,10 @@ let_go_of_inode(CfsCaches *self, CfsInode *record, gboolean with_content)
     if (held->has_content && with_content) {
         held->has_content = FALSE;
         held->has_attributes = FALSE;
-        drop_inode(self, record->inode, TRUE);
+        drop_content(self, record->inode);
     } else if (held->has_attributes) {
         held->has_attributes = FALSE;
-        drop_inode(self, record->inode, FALSE);
+        drop_attributes(self, record->inode);
     }
 }
 
@@ -615,6 +635,21 @@ cfs_caches_new(CfsInodes *inodes,
     self->missing =
         g_hash_table_new_full(hash_missing, equal_missing, g_free, NULL);
     return self;
+}
+
+void
+cfs_caches_set_metrics(CfsCaches *self, CfsMetrics *metrics)
+{
+    self->metrics = metrics;
+}
+
+void
+cfs_caches_collect(CfsCaches *self)
+{
+    cfs_metrics_set(self->metrics, CFS_METRIC_DROPS_WAITING,
+                    g_hash_table_size(self->pending));
+    cfs_metrics_set(self->metrics, CFS_METRIC_CACHING,
+                    (guint64)is_running(self));
 }
 
 void

@@ -9,7 +9,8 @@
  *   - what was told first may be taken back before it has arrived, and that is
  *     lost: only what is told again may be kept;
  *   - what is being taken back may not be kept, nor anything while there is no
- *     notifier.
+ *     notifier;
+ *   - attributes alone are taken back at once, before anything else happens.
  *
  * Watchers are told of a change, a step of announce.h, when all that it and the
  * changes before it made the kernel let go of is gone.
@@ -22,6 +23,7 @@
 #ifndef CFS_CACHES_H
 #define CFS_CACHES_H
 
+#include "pmxcfs/core/metrics.h"
 #include "pmxcfs/io/inodes.h"
 
 #include <glib.h>
@@ -40,6 +42,9 @@ CfsCaches *cfs_caches_new(CfsInodes *inodes,
                           gpointer data);
 void cfs_caches_free(CfsCaches *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CfsCaches, cfs_caches_free)
+/* Counts what the kernel is told. */
+void cfs_caches_set_metrics(CfsCaches *self, CfsMetrics *metrics);
+void cfs_caches_collect(CfsCaches *self);
 /* As cfs_notifier_new(). */
 void cfs_caches_start(CfsCaches *self, int fuse, int mount);
 /* From here on nobody is told anything. */

@@ -5,13 +5,13 @@
 
 #include <corosync/corotypes.h>
 #include <errno.h>
-#include <glib-unix.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "common/files.h"
+#include "common/sources.h"
 #include "pmxcfs/core/core-error.h"
 
 #define PROBE_MS 100
@@ -239,19 +239,12 @@ on_readable(int fd, GIOCondition condition, gpointer data)
 static void
 take_connection(CfsConnector *self, const CfsConnection *connection)
 {
-    GSource *source = g_unix_fd_source_new(
-        connection->fd, G_IO_IN | G_IO_HUP | G_IO_ERR | G_IO_NVAL);
-
     self->connection = *connection;
     self->is_open = TRUE;
     self->was_told = FALSE;
-    g_source_set_priority(source, self->class->priority);
-    g_source_set_callback(source, G_SOURCE_FUNC(on_readable), self, NULL);
-    /* It never is dispatched within itself. To see to that, GLib would take the
-     * descriptor out of the poll and put it back, and wake itself up. */
-    g_source_set_can_recurse(source, TRUE);
-    self->watch = g_source_attach(source, NULL);
-    g_source_unref(source);
+    self->watch =
+        pve_fd_watch(connection->fd, G_IO_IN | G_IO_HUP | G_IO_ERR | G_IO_NVAL,
+                     self->class->priority, on_readable, self);
     self->handler.on_open(self->handler.data, connection);
 }
 

@@ -34,6 +34,7 @@ struct CfsEffects {
     CfsSalvage *salvage;
     CfsEffectsClient client;
     CfsEffectsWatcher watcher;
+    CfsMetrics *metrics;
     guint tick;
     guint work; /* source of the turn that a CONTINUE asked for */
 
@@ -82,6 +83,9 @@ static void
 run_send(CfsEffects *self, CfsEffect *effect)
 {
     if (self->group != NULL) {
+        cfs_metrics_add(self->metrics, CFS_METRIC_MESSAGES_SENT, 1);
+        cfs_metrics_add(self->metrics, CFS_METRIC_MESSAGE_BYTES_SENT,
+                        g_bytes_get_size(effect->message));
         cfs_group_send(self->group, effect->message);
     }
 }
@@ -122,6 +126,7 @@ run_changed(CfsEffects *self, CfsEffect *effect)
 {
     GPtrArray *changes = effect->changed.changes;
 
+    cfs_metrics_add(self->metrics, CFS_METRIC_CHANGES_APPLIED, 1);
     for (guint i = 0; i < changes->len && self->watcher.on_changed != NULL;
          i++) {
         self->watcher.on_changed(self->watcher.data, changes->pdata[i],
@@ -458,6 +463,9 @@ cfs_effects_message(CfsEffects *self, CfsMember sender, GBytes *bytes)
     CfsEvent event = {.kind = CFS_EVENT_MESSAGE,
                       .message = {.sender = sender, .bytes = bytes}};
 
+    cfs_metrics_add(self->metrics, CFS_METRIC_MESSAGES_RECEIVED, 1);
+    cfs_metrics_add(self->metrics, CFS_METRIC_MESSAGE_BYTES_RECEIVED,
+                    g_bytes_get_size(bytes));
     dispatch(self, &event);
 }
 
@@ -487,6 +495,58 @@ gboolean
 cfs_effects_is_durable(CfsEffects *self)
 {
     return !self->is_late && self->problem == 0;
+}
+
+void
+cfs_effects_set_metrics(CfsEffects *self, CfsMetrics *metrics)
+{
+    self->metrics = metrics;
+}
+
+CfsMetrics *
+cfs_effects_metrics(CfsEffects *self)
+{
+    return self->metrics;
+}
+
+static void
+collect_replica(CfsEffects *self)
+{
+    static const CfsMetric modes[] = {
+        [CFS_MODE_START] = CFS_METRIC_MODE_START,
+        [CFS_MODE_START_SYNC] = CFS_METRIC_MODE_START_SYNC,
+        [CFS_MODE_SYNCED] = CFS_METRIC_MODE_SYNCED,
+        [CFS_MODE_UPDATE] = CFS_METRIC_MODE_UPDATE,
+        [CFS_MODE_LEAVE] = CFS_METRIC_MODE_LEAVE,
+        [CFS_MODE_VERSION_ERROR] = CFS_METRIC_MODE_VERSION_ERROR,
+    };
+    CfsTree *tree = cfs_replica_tree(self->replica);
+
+    for (guint i = 0; i < G_N_ELEMENTS(modes); i++) {
+        cfs_metrics_set(self->metrics, modes[i],
+                        (CfsMode)i == cfs_replica_mode(self->replica));
+    }
+    cfs_metrics_set(self->metrics, CFS_METRIC_QUORATE,
+                    (guint64)cfs_replica_is_quorate(self->replica));
+    cfs_metrics_set(self->metrics, CFS_METRIC_TREE_VERSION,
+                    cfs_tree_root(tree)->version);
+    cfs_metrics_set(self->metrics, CFS_METRIC_TREE_ENTRIES,
+                    cfs_tree_n_entries(tree));
+    cfs_metrics_set(self->metrics, CFS_METRIC_TREE_BYTES,
+                    cfs_tree_total_bytes(tree));
+}
+
+void
+cfs_effects_collect(CfsEffects *self)
+{
+    collect_replica(self);
+    cfs_metrics_set(self->metrics, CFS_METRIC_STORE_WAITING,
+                    self->waiting.length);
+    cfs_metrics_set(self->metrics, CFS_METRIC_DURABLE,
+                    (guint64)cfs_effects_is_durable(self));
+    if (self->store != NULL) {
+        cfs_store_collect(self->store, self->metrics);
+    }
 }
 
 CfsReplica *

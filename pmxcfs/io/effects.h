@@ -16,6 +16,7 @@
 #ifndef CFS_EFFECTS_H
 #define CFS_EFFECTS_H
 
+#include "pmxcfs/core/metrics.h"
 #include "pmxcfs/core/replica.h"
 #include "pmxcfs/io/group.h"
 #include "pmxcfs/io/salvage.h"
@@ -61,6 +62,13 @@ void cfs_effects_set_salvage(CfsEffects *self, CfsSalvage *salvage);
 void cfs_effects_set_client(CfsEffects *self, const CfsEffectsClient *client);
 void cfs_effects_set_watcher(CfsEffects *self,
                              const CfsEffectsWatcher *watcher);
+
+/* What is counted from here on; borrowed. */
+void cfs_effects_set_metrics(CfsEffects *self, CfsMetrics *metrics);
+/* Borrowed; NULL: nothing is counted. */
+CfsMetrics *cfs_effects_metrics(CfsEffects *self);
+/* Sets what it knows: the replica, the tree, the store. */
+void cfs_effects_collect(CfsEffects *self);
 
 /* Between them events make one bundle. They nest. */
 void cfs_effects_begin(CfsEffects *self);

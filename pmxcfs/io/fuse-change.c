@@ -525,6 +525,17 @@ write_view(CfsFuse *self,
     }
 }
 
+static void
+submit_write(
+    CfsFuse *self, fuse_req_t req, const char *path, GBytes *data, off_t offset)
+{
+    g_autoptr(CfsOp) op = cfs_op_new_write(path, data, (guint32)offset);
+    CfsFuseParked *parked = cfs_fuse_park(self, req, finish_write);
+
+    parked->size = g_bytes_get_size(data);
+    cfs_fuse_submit(self, parked, op);
+}
+
 void
 cfs_fuse_op_write(fuse_req_t req,
                   fuse_ino_t ino,
@@ -537,8 +548,6 @@ cfs_fuse_op_write(fuse_req_t req,
     const CfsFuseHandle *handle = cfs_fuse_handle(info);
     g_autoptr(GBytes) data = NULL;
     g_autofree char *path = NULL;
-    g_autoptr(CfsOp) op = NULL;
-    CfsFuseParked *parked;
     int verdict;
 
     if (handle == NULL) {
@@ -562,10 +571,60 @@ cfs_fuse_op_write(fuse_req_t req,
         return;
     }
     data = g_bytes_new(bytes, size);
-    op = cfs_op_new_write(path, data, (guint32)offset);
-    parked = cfs_fuse_park(self, req, finish_write);
-    parked->size = size;
-    cfs_fuse_submit(self, parked, op);
+    submit_write(self, req, path, data, offset);
+}
+
+/* Of a file: (owned) at most @size of its bytes. */
+static GBytes *
+read_range(const CfsEntry *entry, guint64 offset, gsize size)
+{
+    guint8 *bytes;
+
+    size = offset < entry->size ? MIN(size, entry->size - (gsize)offset) : 0;
+    bytes = g_malloc(size + 1);
+    size = cfs_entry_read(entry, offset, size, bytes);
+    return g_bytes_new_take(bytes, size);
+}
+
+/* Without it cp(1) would copy within the mount in pieces of a pipe, each a
+ * change of its own. */
+void
+cfs_fuse_op_copy_file_range(fuse_req_t req,
+                            fuse_ino_t ino_in,
+                            off_t offset_in,
+                            struct fuse_file_info *info_in,
+                            fuse_ino_t ino_out,
+                            off_t offset_out,
+                            struct fuse_file_info *info_out,
+                            size_t size,
+                            int flags)
+{
+    CfsFuse *self = cfs_fuse_self(req);
+    const CfsFuseHandle *in = cfs_fuse_handle(info_in);
+    const CfsFuseHandle *out = cfs_fuse_handle(info_out);
+    g_autoptr(GBytes) data = NULL;
+    g_autofree char *path = NULL;
+    int verdict;
+
+    if (in == NULL || out == NULL || in->record == NULL ||
+        out->record == NULL || in->record->entry == NULL || offset_in < 0) {
+        cfs_fuse_reply_verdict(req, EXDEV); /* the kernel reads and writes */
+        return;
+    }
+    verdict = find_path(self, &out->node, out, &path);
+    if (verdict == 0) {
+        verdict = check_write(offset_out, &size);
+    }
+    if (verdict != 0) {
+        cfs_fuse_reply_verdict(req, verdict);
+        return;
+    }
+    data = read_range(in->record->entry, (guint64)offset_in, size);
+    if (g_bytes_get_size(data) == 0) {
+        (void)fuse_reply_write(req, 0);
+        return;
+    }
+    submit_write(self, req, path, data, offset_out);
 }
 
 /* A barrier over everything this node has applied. */

@@ -68,9 +68,13 @@ list_views(GPtrArray *listing)
     for (guint i = 0; i < cfs_views_count(); i++) {
         CfsViewKind kind;
         const char *name = cfs_views_name(i, &kind);
-        Item *item = add_item(listing, name, cfs_fuse_view_ino(i),
-                              kind == CFS_VIEW_LINK ? S_IFLNK : S_IFREG);
+        Item *item;
 
+        if (!cfs_views_is_listed(i)) {
+            continue;
+        }
+        item = add_item(listing, name, cfs_fuse_view_ino(i),
+                        kind == CFS_VIEW_LINK ? S_IFLNK : S_IFREG);
         item->node = (CfsFuseNode){.is_view = TRUE, .view = i};
     }
 }

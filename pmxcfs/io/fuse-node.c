@@ -91,7 +91,7 @@ fill_common(CfsFuse *self, struct stat *st, fuse_ino_t ino, gsize size)
     st->st_gid = self->group;
     st->st_nlink = 1;
     st->st_size = (off_t)size;
-    st->st_blksize = CFS_FUSE_BLOCK_SIZE;
+    st->st_blksize = CFS_FUSE_BEST_WRITE;
     st->st_blocks = (blkcnt_t)((size + 511) / 512);
 }
 

@@ -26,6 +26,17 @@ cfs_fuse_parked_free(gpointer data)
     g_free(parked);
 }
 
+static void
+count_answer(CfsFuse *self, const CfsFuseParked *parked, int verdict)
+{
+    if (parked->since_us != 0) {
+        cfs_metrics_observe(self->metrics, parked->timing,
+                            g_get_monotonic_time() - parked->since_us);
+        cfs_metrics_add(self->metrics, CFS_METRIC_CHANGES_REFUSED,
+                        verdict != 0);
+    }
+}
+
 void
 cfs_fuse_unpark(CfsFuse *self, guint64 id, int verdict, CfsEntry *entry)
 {
@@ -36,6 +47,7 @@ cfs_fuse_unpark(CfsFuse *self, guint64 id, int verdict, CfsEntry *entry)
     }
     (void)g_hash_table_steal(self->parked, &id);
     fuse_req_interrupt_func(parked->req, NULL, NULL);
+    count_answer(self, parked, verdict);
     if (verdict != 0 && parked->changes != NULL) {
         /* Done, but not on disk: the kernel hears that it was not done. */
         cfs_caches_on_changes(self->caches, parked->changes, FALSE, 0);
@@ -85,11 +97,32 @@ cfs_fuse_park(CfsFuse *self, fuse_req_t req, CfsFuseFinish finish)
     return parked;
 }
 
+static CfsTimingKind
+timing_of(const CfsOp *op)
+{
+    switch (op->kind) {
+    case CFS_OP_CREATE:
+        return CFS_TIMING_CREATE;
+    case CFS_OP_MKDIR:
+        return CFS_TIMING_MKDIR;
+    case CFS_OP_DELETE:
+        return CFS_TIMING_DELETE;
+    case CFS_OP_RENAME:
+        return CFS_TIMING_RENAME;
+    case CFS_OP_MTIME:
+        return CFS_TIMING_MTIME;
+    default:
+        return op->truncate ? CFS_TIMING_TRUNCATE : CFS_TIMING_WRITE;
+    }
+}
+
 void
 cfs_fuse_submit(CfsFuse *self, CfsFuseParked *parked, const CfsOp *op)
 {
     guint64 id = parked->id;
 
+    parked->timing = timing_of(op);
+    parked->since_us = g_get_monotonic_time();
     g_hash_table_insert(self->parked, &parked->id, parked);
     fuse_req_interrupt_func(parked->req, on_interrupt, parked);
     cfs_effects_request(self->effects, id, op);
@@ -104,6 +137,8 @@ on_flushed(gpointer data, guint64 id, int verdict)
 void
 cfs_fuse_submit_flush(CfsFuse *self, CfsFuseParked *parked)
 {
+    parked->timing = CFS_TIMING_FSYNC;
+    parked->since_us = g_get_monotonic_time();
     g_hash_table_insert(self->parked, &parked->id, parked);
     fuse_req_interrupt_func(parked->req, on_interrupt, parked);
     cfs_effects_flush(self->effects, on_flushed, self, parked->id);

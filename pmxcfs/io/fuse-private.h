@@ -21,9 +21,13 @@
 #define CFS_FUSE_FIRST_VIEW_INO 2u
 #define CFS_FUSE_TREE_INO_BASE 1024u
 #define CFS_FUSE_BLOCK_SIZE 4096u
+/* st_blksize: cp(1), cat(1) and others write that much at once. Each write is a
+ * change of its own, and the fewer the better. */
+#define CFS_FUSE_BEST_WRITE CFS_MAX_FILE_BYTES
 
 struct CfsFuse {
     CfsEffects *effects;
+    CfsMetrics *metrics;
     CfsReplica *replica;
     CfsInodes *inodes;
     CfsCaches *caches;
@@ -73,6 +77,8 @@ struct CfsFuseParked {
     guint interrupt_timer;
     guint impatience; /* of one that waits for a step */
     guint64 step;
+    CfsTimingKind timing;
+    gint64 since_us;    /* 0: its time is not of interest */
     GPtrArray *changes; /* of CfsChange: what it did; NULL: nothing yet */
     /* As far as the finish needs it. */
     struct fuse_file_info info;
@@ -222,6 +228,15 @@ void cfs_fuse_op_write(fuse_req_t req,
                        size_t size,
                        off_t offset,
                        struct fuse_file_info *info);
+void cfs_fuse_op_copy_file_range(fuse_req_t req,
+                                 fuse_ino_t ino_in,
+                                 off_t offset_in,
+                                 struct fuse_file_info *info_in,
+                                 fuse_ino_t ino_out,
+                                 off_t offset_out,
+                                 struct fuse_file_info *info_out,
+                                 size_t size,
+                                 int flags);
 void cfs_fuse_op_fsync(fuse_req_t req,
                        fuse_ino_t ino,
                        int data_only,

@@ -5,17 +5,21 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <glib-unix.h>
+#include <linux/fuse.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "common/files.h"
+#include "common/sources.h"
 #include "pmxcfs/core/core-error.h"
 #include "pmxcfs/io/mount.h"
 #include "pmxcfs/io/priorities.h"
 
 #define REQUESTS_PER_TURN 64
-/* One message each, well below what corosync sends in one piece. */
-#define MAX_WRITE (512u * 1024)
+/* As much as a file can have: what a program writes at once is one change, and
+ * written to the disk once. Only what is within a hundred bytes of this comes
+ * in two pieces through corosync (group-cpg.c). */
+#define MAX_WRITE CFS_MAX_FILE_BYTES
 
 static void
 op_init(void *data, struct fuse_conn_info *connection)
@@ -59,6 +63,7 @@ static const struct fuse_lowlevel_ops operations = {
     .open = cfs_fuse_op_open,
     .read = cfs_fuse_op_read,
     .write = cfs_fuse_op_write,
+    .copy_file_range = cfs_fuse_op_copy_file_range,
     .flush = cfs_fuse_op_flush,
     .release = cfs_fuse_op_release,
     .fsync = cfs_fuse_op_fsync,
@@ -70,6 +75,61 @@ static const struct fuse_lowlevel_ops operations = {
     .statfs = cfs_fuse_op_statfs,
     .create = cfs_fuse_op_create,
 };
+
+static CfsMetric
+metric_of(guint32 opcode)
+{
+    static const struct {
+        guint32 opcode;
+        CfsMetric metric;
+    } known[] = {
+        {FUSE_LOOKUP, CFS_METRIC_FUSE_LOOKUP},
+        {FUSE_GETATTR, CFS_METRIC_FUSE_GETATTR},
+        {FUSE_OPEN, CFS_METRIC_FUSE_OPEN},
+        {FUSE_READ, CFS_METRIC_FUSE_READ},
+        {FUSE_RELEASE, CFS_METRIC_FUSE_CLOSE},
+        {FUSE_WRITE, CFS_METRIC_FUSE_WRITE},
+        {FUSE_CREATE, CFS_METRIC_FUSE_CREATE},
+        {FUSE_FORGET, CFS_METRIC_FUSE_FORGET},
+        {FUSE_BATCH_FORGET, CFS_METRIC_FUSE_FORGET},
+        {FUSE_SETATTR, CFS_METRIC_FUSE_SETATTR},
+        {FUSE_RENAME, CFS_METRIC_FUSE_RENAME},
+        {FUSE_RENAME2, CFS_METRIC_FUSE_RENAME},
+        {FUSE_UNLINK, CFS_METRIC_FUSE_REMOVE},
+        {FUSE_RMDIR, CFS_METRIC_FUSE_REMOVE},
+        {FUSE_MKDIR, CFS_METRIC_FUSE_MAKE},
+        {FUSE_MKNOD, CFS_METRIC_FUSE_MAKE},
+        {FUSE_READLINK, CFS_METRIC_FUSE_READLINK},
+        {FUSE_FSYNC, CFS_METRIC_FUSE_FSYNC},
+        {FUSE_FSYNCDIR, CFS_METRIC_FUSE_FSYNC},
+        {FUSE_OPENDIR, CFS_METRIC_FUSE_OPEN},
+        {FUSE_RELEASEDIR, CFS_METRIC_FUSE_CLOSE},
+        {FUSE_READDIR, CFS_METRIC_FUSE_READDIR},
+        {FUSE_READDIRPLUS, CFS_METRIC_FUSE_READDIR},
+        {FUSE_COPY_FILE_RANGE, CFS_METRIC_FUSE_WRITE},
+        {FUSE_STATFS, CFS_METRIC_FUSE_STATFS},
+        {FUSE_INTERRUPT, CFS_METRIC_FUSE_INTERRUPT},
+    };
+
+    for (guint i = 0; i < G_N_ELEMENTS(known); i++) {
+        if (known[i].opcode == opcode) {
+            return known[i].metric;
+        }
+    }
+    return CFS_METRIC_FUSE_OTHER;
+}
+
+/* Of the request in the buffer. */
+static void
+count_request(CfsFuse *self)
+{
+    struct fuse_in_header header;
+
+    if (self->buffer.size >= sizeof(header)) {
+        memcpy(&header, self->buffer.mem, sizeof(header));
+        cfs_metrics_add(self->metrics, metric_of(header.opcode), 1);
+    }
+}
 
 static gboolean
 on_readable(int fd, GIOCondition condition, gpointer data)
@@ -86,6 +146,7 @@ on_readable(int fd, GIOCondition condition, gpointer data)
         if (result <= 0) {
             break;
         }
+        count_request(self);
         fuse_session_process_buf(self->session, &self->buffer);
     }
     cfs_effects_end(self->effects);
@@ -169,6 +230,8 @@ cfs_fuse_new(CfsEffects *effects,
     /* The kernel knows the root without having looked it up. */
     (void)cfs_inodes_remember(self->inodes, cfs_tree_root(cfs_fuse_tree(self)));
     self->caches = cfs_caches_new(self->inodes, cfs_fuse_ino, on_settled, self);
+    self->metrics = cfs_effects_metrics(effects);
+    cfs_caches_set_metrics(self->caches, self->metrics);
     self->handles = g_hash_table_new(NULL, NULL);
     self->parked = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL,
                                          cfs_fuse_parked_free);
@@ -190,7 +253,6 @@ gboolean
 cfs_fuse_start(CfsFuse *self, const char *path, GError **error)
 {
     g_autofree char *place = NULL;
-    GSource *source;
     int fd;
 
     if (!cfs_mount_prepare(path, error)) {
@@ -214,12 +276,21 @@ cfs_fuse_start(CfsFuse *self, const char *path, GError **error)
         (void)close(fd);
         return FALSE;
     }
-    source = g_unix_fd_source_new(fd, G_IO_IN | G_IO_HUP | G_IO_ERR);
-    g_source_set_priority(source, CFS_PRIORITY_FUSE);
-    g_source_set_callback(source, G_SOURCE_FUNC(on_readable), self, NULL);
-    self->watch = g_source_attach(source, NULL);
-    g_source_unref(source);
+    self->watch = pve_fd_watch(fd, G_IO_IN | G_IO_HUP | G_IO_ERR,
+                               CFS_PRIORITY_FUSE, on_readable, self);
     return TRUE;
+}
+
+void
+cfs_fuse_collect(CfsFuse *self)
+{
+    cfs_metrics_set(self->metrics, CFS_METRIC_REQUESTS_WAITING,
+                    g_hash_table_size(self->parked));
+    cfs_metrics_set(self->metrics, CFS_METRIC_HANDLES_OPEN,
+                    g_hash_table_size(self->handles));
+    cfs_metrics_set(self->metrics, CFS_METRIC_INODES_KNOWN,
+                    cfs_inodes_count(self->inodes));
+    cfs_caches_collect(self->caches);
 }
 
 void

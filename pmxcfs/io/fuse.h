@@ -38,6 +38,8 @@ CfsFuse *cfs_fuse_new(CfsEffects *effects,
 gboolean cfs_fuse_start(CfsFuse *self, const char *path, GError **error);
 /* Is that file open for writing by anybody here? */
 gboolean cfs_fuse_is_being_written(CfsFuse *self, guint64 inode);
+/* Sets what it knows: requests, handles, caches. */
+void cfs_fuse_collect(CfsFuse *self);
 /* Answers what is parked with EBUSY and unmounts. */
 void cfs_fuse_stop(CfsFuse *self);
 /* Stops first, if need be. */

@@ -63,6 +63,12 @@ cfs_inodes_find(CfsInodes *self, guint64 inode)
     return g_hash_table_lookup(self->records, &inode);
 }
 
+guint
+cfs_inodes_count(CfsInodes *self)
+{
+    return g_hash_table_size(self->records);
+}
+
 void
 cfs_inodes_foreach(CfsInodes *self,
                    void (*function)(gpointer data, CfsInode *record),

@@ -52,6 +52,8 @@ CfsInode *cfs_inodes_find(CfsInodes *self, guint64 inode);
 void cfs_inodes_foreach(CfsInodes *self,
                         void (*function)(gpointer data, CfsInode *record),
                         gpointer data);
+/* How many can be found. */
+guint cfs_inodes_count(CfsInodes *self);
 /* The kernel looked @entry up, once more. */
 CfsInode *cfs_inodes_remember(CfsInodes *self, CfsEntry *entry);
 void cfs_inodes_forget(CfsInodes *self, guint64 inode, guint64 n_lookups);

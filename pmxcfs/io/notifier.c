@@ -4,13 +4,13 @@
 #include "pmxcfs/io/notifier.h"
 
 #include <errno.h>
-#include <glib-unix.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 #include "common/files.h"
+#include "common/sources.h"
 #include "pmxcfs/io/notifier-private.h"
 #include "pmxcfs/io/priorities.h"
 
@@ -156,15 +156,9 @@ on_writable(int fd, GIOCondition condition, gpointer data)
 static guint
 watch(CfsNotifier *self, GIOCondition condition, GUnixFDSourceFunc function)
 {
-    GSource *source = g_unix_fd_source_new(self->channel, condition);
-    guint id;
-
     /* Before requests: a report lets answers be cached again. */
-    g_source_set_priority(source, CFS_PRIORITY_STORE);
-    g_source_set_callback(source, G_SOURCE_FUNC(function), self, NULL);
-    id = g_source_attach(source, NULL);
-    g_source_unref(source);
-    return id;
+    return pve_fd_watch(self->channel, condition, CFS_PRIORITY_STORE, function,
+                        self);
 }
 
 void
@@ -188,6 +182,13 @@ cfs_notifier_send(CfsNotifier *self,
     if (self->writable == 0) {
         self->writable = watch(self, G_IO_OUT, on_writable);
     }
+}
+
+void
+cfs_notifier_send_now(CfsNotifier *self, gconstpointer message, gsize size)
+{
+    /* ENOENT: the kernel has forgotten the inode. */
+    (void)write(self->fuse, message, size);
 }
 
 static gboolean

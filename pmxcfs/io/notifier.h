@@ -54,6 +54,12 @@ void cfs_notifier_send(CfsNotifier *self,
                        guint64 lane,
                        GBytes *message);
 
+/* A message that takes no lock and so never sleeps: of the attributes of an
+ * inode, that alone (FUSE_NOTIFY_INVAL_INODE without a range). The daemon tells
+ * it itself; it is done when this returns. */
+void
+cfs_notifier_send_now(CfsNotifier *self, gconstpointer message, gsize size);
+
 /* The helper's main(): what the daemon starts with CFS_NOTIFIER_OPTION. */
 int cfs_notifier_serve(void);
 

@@ -153,6 +153,26 @@ cfs_process_started(int parent)
     (void)close(parent);
 }
 
+/* The number behind @key in a file of /proc, or 0. */
+static guint64
+proc_number(const char *path, const char *key)
+{
+    g_autoptr(GBytes) text = pve_file_read(path, 1 << 16, NULL);
+    const char *found =
+        text != NULL ? strstr(g_bytes_get_data(text, NULL), key) : NULL;
+
+    return found != NULL ? g_ascii_strtoull(found + strlen(key), NULL, 10) : 0;
+}
+
+void
+cfs_process_collect(CfsMetrics *metrics)
+{
+    cfs_metrics_set(metrics, CFS_METRIC_MEMORY,
+                    1024 * proc_number("/proc/self/status", "VmRSS:"));
+    cfs_metrics_set(metrics, CFS_METRIC_DISK_BYTES_WRITTEN,
+                    proc_number("/proc/self/io", "\nwrite_bytes:"));
+}
+
 gboolean
 cfs_process_write_pid(GError **error)
 {

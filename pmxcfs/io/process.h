@@ -8,6 +8,8 @@
 #ifndef CFS_PROCESS_H
 #define CFS_PROCESS_H
 
+#include "pmxcfs/core/metrics.h"
+
 #include <glib.h>
 #include <sys/types.h>
 
@@ -28,6 +30,9 @@ int cfs_process_lock(GError **error);
 int cfs_process_fork(const char *probe);
 /* Leaves the caller's terminal and lets the parent go. */
 void cfs_process_started(int parent);
+
+/* Sets what the kernel knows of us. */
+void cfs_process_collect(CfsMetrics *metrics);
 
 gboolean cfs_process_write_pid(GError **error);
 void cfs_process_remove_pid(void);

@@ -7,10 +7,12 @@
 #include <fcntl.h>
 #include <sqlite3.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "common/files.h"
+#include "common/sources.h"
 #include "pmxcfs/core/core-error.h"
 #include "pmxcfs/io/dbfile.h"
 #include "pmxcfs/io/priorities.h"
@@ -26,6 +28,7 @@
 
 /* The log is brought into the database when it has grown by this much and
  * nobody waits; at the latest by that much. */
+#define LOG_FRAME_BYTES 24u /* before each page */
 #define LOG_IDLE_BYTES (4u << 20)
 #define LOG_MAX_BYTES (16u << 20)
 
@@ -80,9 +83,9 @@ struct CfsStore {
     /* In pages; the thread's. */
     guint log_size;
     guint log_checkpointed; /* up to here it is in the database */
+    guint log_grown;        /* since it was counted */
     gboolean has_bad_checkpoint;
 
-    GMainContext *context;
     CfsStoreReport report;
     gpointer report_data;
     CfsStoreSnapshot snapshot;
@@ -90,6 +93,9 @@ struct CfsStore {
     GThread *thread;
 
     GMutex mutex; /* guards all below */
+    CfsTiming timing;
+    guint64 n_failed, n_rows, n_checkpoints;
+    guint64 log_bytes; /* written to it, since we began */
     GCond wake;
     GHashTable *pending; /* inode -> CfsEntry, or NULL: delete */
     guint64 submitted;   /* number of the newest in pending */
@@ -105,7 +111,9 @@ struct CfsStore {
     GQueue answers;       /* of Flush, decided */
     guint64 committed;
     int problem;
-    GSource *report_source; /* one at a time */
+    int report_fd;         /* an eventfd that wakes the loop */
+    gboolean is_reporting; /* ... and will */
+    guint report_watch;    /* the loop's */
 };
 
 static void
@@ -198,10 +206,12 @@ on_log_grown(gpointer data, sqlite3 *db, const char *name, int n_pages)
 {
     CfsStore *self = data;
 
-    self->log_size = (guint)n_pages;
-    if (self->log_size < self->log_checkpointed) {
-        self->log_checkpointed = 0; /* it began anew */
+    if ((guint)n_pages < self->log_size) {
+        self->log_size = 0; /* it began anew */
+        self->log_checkpointed = 0;
     }
+    self->log_grown += (guint)n_pages - self->log_size;
+    self->log_size = (guint)n_pages;
     return SQLITE_OK;
 }
 
@@ -285,7 +295,8 @@ store_free(CfsStore *self)
     g_hash_table_unref(self->pending);
     g_queue_clear_full(&self->flushes, g_free);
     g_queue_clear_full(&self->answers, g_free);
-    g_clear_pointer(&self->context, g_main_context_unref);
+    g_clear_handle_id(&self->report_watch, g_source_remove);
+    pve_autofd_clear(&self->report_fd);
     g_mutex_clear(&self->mutex);
     g_cond_clear(&self->wake);
     g_clear_pointer(&self->whole, g_ptr_array_unref);
@@ -319,6 +330,7 @@ cfs_store_new_unwritable(const char *path, gboolean is_kept)
     self->path = g_strdup(path);
     self->log_path = g_strconcat(path, "-wal", NULL);
     self->is_kept = is_kept;
+    self->report_fd = -1;
     self->pending = rows_new();
     g_mutex_init(&self->mutex);
     g_cond_init(&self->wake);
@@ -586,16 +598,18 @@ provide_whole(CfsStore *self)
 
 /* On the loop. */
 static gboolean
-deliver_report(gpointer data)
+deliver_report(int fd, GIOCondition condition, gpointer data)
 {
     CfsStore *self = data;
     GQueue answers = G_QUEUE_INIT;
+    eventfd_t unused;
     guint64 committed;
     Flush *flush;
     int problem;
 
+    (void)eventfd_read(fd, &unused);
     g_mutex_lock(&self->mutex);
-    g_clear_pointer(&self->report_source, g_source_unref);
+    self->is_reporting = FALSE;
     committed = self->committed;
     problem = self->problem;
     answers = self->answers;
@@ -608,20 +622,17 @@ deliver_report(gpointer data)
         flush->done(flush->data, flush->id, flush->verdict);
         g_free(flush);
     }
-    return G_SOURCE_REMOVE;
+    return G_SOURCE_CONTINUE;
 }
 
 /* With the mutex held. */
 static void
 schedule_report(CfsStore *self)
 {
-    if (self->report_source != NULL) {
-        return;
+    if (!self->is_reporting) {
+        self->is_reporting = TRUE;
+        (void)eventfd_write(self->report_fd, 1);
     }
-    self->report_source = g_idle_source_new();
-    g_source_set_priority(self->report_source, CFS_PRIORITY_STORE);
-    g_source_set_callback(self->report_source, deliver_report, self, NULL);
-    (void)g_source_attach(self->report_source, self->context);
 }
 
 /* With the mutex held. What waits for a flush gets the problem there is. */
@@ -829,6 +840,21 @@ settle_attempt(CfsStore *self, GHashTable *rows, guint64 number, int problem)
     self->problem = problem;
 }
 
+/* With the mutex held. */
+static void
+count_attempt(CfsStore *self, guint n_rows, gint64 began_us)
+{
+    if (self->problem != 0) {
+        self->n_failed++;
+    } else if (n_rows > 0) {
+        cfs_timing_add(&self->timing, g_get_monotonic_time() - began_us);
+        self->n_rows += n_rows;
+        self->log_bytes +=
+            (guint64)self->log_grown * (self->page_bytes + LOG_FRAME_BYTES);
+        self->log_grown = 0;
+    }
+}
+
 /* With the mutex held, which it gives up while it writes. */
 static void
 write_pending(CfsStore *self)
@@ -836,6 +862,7 @@ write_pending(CfsStore *self)
     g_autoptr(GHashTable) rows = g_steal_pointer(&self->pending);
     guint64 number = self->submitted;
     GQueue flushes = self->flushes;
+    gint64 began_us = g_get_monotonic_time();
     int problem = 0, flush_problem;
     gboolean has_lost;
     Flush *flush;
@@ -867,6 +894,7 @@ write_pending(CfsStore *self)
         return;
     }
     settle_attempt(self, rows, number, problem);
+    count_attempt(self, g_hash_table_size(rows), began_us);
     while ((flush = g_queue_pop_head(&flushes)) != NULL) {
         flush->verdict = flush_problem;
         g_queue_push_tail(&self->answers, flush);
@@ -918,6 +946,7 @@ tend_log(CfsStore *self)
         g_mutex_unlock(&self->mutex);
         checkpoint(self);
         g_mutex_lock(&self->mutex);
+        self->n_checkpoints++;
     }
 }
 
@@ -999,7 +1028,12 @@ cfs_store_start(CfsStore *self,
     }
     self->report = report;
     self->report_data = data;
-    self->context = g_main_context_ref_thread_default();
+    self->report_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (self->report_fd < 0) {
+        return pve_errno_error(error, "eventfd", "of the database's thread");
+    }
+    self->report_watch = pve_fd_watch(self->report_fd, G_IO_IN,
+                                      CFS_PRIORITY_STORE, deliver_report, self);
     if (self->is_detached) {
         schedule_report(self);
     }
@@ -1057,6 +1091,24 @@ cfs_store_flush(CfsStore *self, CfsStoreFlushed done, gpointer data, guint64 id)
     g_cond_signal(&self->wake);
 }
 
+void
+cfs_store_collect(CfsStore *self, CfsMetrics *metrics)
+{
+    G_GNUC_UNUSED g_autoptr(GMutexLocker) lock =
+        g_mutex_locker_new(&self->mutex);
+    guint64 n = 0;
+
+    for (guint i = 0; i < CFS_TIMING_BUCKETS; i++) {
+        n += self->timing.counts[i];
+    }
+    cfs_metrics_set_timing(metrics, CFS_TIMING_COMMIT, &self->timing);
+    cfs_metrics_set(metrics, CFS_METRIC_COMMITS, n);
+    cfs_metrics_set(metrics, CFS_METRIC_COMMITS_FAILED, self->n_failed);
+    cfs_metrics_set(metrics, CFS_METRIC_ROWS_WRITTEN, self->n_rows);
+    cfs_metrics_set(metrics, CFS_METRIC_CHECKPOINTS, self->n_checkpoints);
+    cfs_metrics_set(metrics, CFS_METRIC_LOG_BYTES_WRITTEN, self->log_bytes);
+}
+
 /* FALSE: the thread is asleep in the kernel, on a disk that hangs. */
 static gboolean
 wait_for_thread(CfsStore *self)
@@ -1082,6 +1134,7 @@ end_thread(CfsStore *self)
     GPtrArray *entries =
         self->snapshot != NULL ? self->snapshot(self->snapshot_data) : NULL;
 
+    g_clear_handle_id(&self->report_watch, g_source_remove);
     g_mutex_lock(&self->mutex);
     /* Only for the case that it is needed: pending stays. */
     if (self->whole == NULL) {
@@ -1094,10 +1147,6 @@ end_thread(CfsStore *self)
     g_clear_pointer(&entries, g_ptr_array_unref);
     if (!wait_for_thread(self)) {
         return FALSE;
-    }
-    if (self->report_source != NULL) {
-        g_source_destroy(self->report_source);
-        g_clear_pointer(&self->report_source, g_source_unref);
     }
     return TRUE;
 }

@@ -26,6 +26,7 @@
 #ifndef CFS_STORE_H
 #define CFS_STORE_H
 
+#include "pmxcfs/core/metrics.h"
 #include "pmxcfs/core/repair.h"
 
 #include <glib.h>
@@ -80,6 +81,9 @@ void cfs_store_flush(CfsStore *self,
                      CfsStoreFlushed done,
                      gpointer data,
                      guint64 id);
+
+/* Sets what it has counted. */
+void cfs_store_collect(CfsStore *self, CfsMetrics *metrics);
 
 /* Writes what is pending (for some seconds, if it must), checkpoints, closes.
  * Flushes under way are not answered. FALSE when rows were lost, or when the

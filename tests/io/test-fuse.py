@@ -277,7 +277,8 @@ def content():
     name = f"{d}/f"
     everything = os.urandom(LIMIT)
     path = PVE / name
-    assert write(name, everything + b"x") in (LIMIT, 1 << 19)
+    # From an address in the middle of a page the kernel sends one page less.
+    assert write(name, everything + b"x") in (LIMIT, LIMIT - 4096)
     path.write_bytes(everything)
     assert path.read_bytes() == everything
     # One byte of these fits.
@@ -433,6 +434,48 @@ def appending():
 
 
 @test
+def what_is_written_at_once_is_one_change():
+    """Readers, peers and the disk see few steps on the way to a large file."""
+    d = fresh("once")
+    big = Path("/run/big")
+    big.write_bytes(os.urandom(LIMIT))
+    for script in (f"cp /run/big {d}/a", f"cp /run/big {d}/a",
+                   f"cat /run/big >{d}/a", f"cp {d}/a {d}/b"):
+        before = rows()[0][2]
+        shell(script)
+        # It is made or truncated, and written.
+        assert rows()[0][2] == before + 2, script
+    for name in "ab":
+        assert (PVE / d / name).read_bytes() == big.read_bytes()
+
+
+@test
+def copying_within_the_mount():
+    d = fresh("copy")
+    (PVE / d / "from").write_bytes(b"0123456789")
+    a = os.open(PVE / d / "from", os.O_RDONLY)
+    b = os.open(PVE / d / "to", os.O_RDWR | os.O_CREAT)
+    assert os.copy_file_range(a, b, 4, 3, 12) == 4
+    assert os.pread(b, 100, 0) == bytes(12) + b"3456"
+    assert os.copy_file_range(a, b, 100, 8, 0) == 2
+    assert os.copy_file_range(a, b, 100, 10, 0) == 0
+    assert os.pread(b, 100, 0) == b"89" + bytes(10) + b"3456"
+    # The end of the largest file cuts it off.
+    assert os.copy_file_range(a, b, 10, 0, LIMIT - 2) == 2
+    expect("beyond", "EFBIG", os.copy_file_range, a, b, 10, 0, LIMIT)
+    # Of a virtual file, with content that is no file of the tree.
+    v = os.open(PVE / ".version", os.O_RDONLY)
+    os.ftruncate(b, 0)
+    size = os.fstat(v).st_size
+    assert os.copy_file_range(v, b, size, 0, 0) == size
+    assert os.pread(b, 1 << 16, 0) == os.pread(v, 1 << 16, 0)
+    (PVE / d / "to").unlink()
+    expect("removed", "ESTALE", os.copy_file_range, a, b, 10, 0, 0)
+    for fd in (a, b, v):
+        os.close(fd)
+
+
+@test
 def virtual_files_are_whole():
     """The text is that of the open, whatever happens meanwhile."""
     fd = os.open(PVE / ".version", os.O_RDONLY)
@@ -443,6 +486,52 @@ def virtual_files_are_whole():
     os.close(fd)
     assert len(text) == size
     assert text.decode() != (PVE / ".version").read_text()
+
+
+@test
+def metrics():
+    """For those who know the name; listings are as peers' tools know them."""
+    assert ".metrics" not in os.listdir(PVE)
+    st = (PVE / ".metrics").stat()
+    assert (oct(st.st_mode), st.st_gid) == ("0o100440",
+                                            grp.getgrnam("www-data").gr_gid)
+    expect("metrics", "EIO", write, ".metrics", b"x", os.O_WRONLY)
+    fresh("measured")
+
+    def read():
+        lines = (PVE / ".metrics").read_text().splitlines()
+        return {name: float(value) for name, _, value in
+                (line.rpartition(" ") for line in lines if line[0] != "#")}
+
+    before = read()
+    for i in range(10):
+        write("measured/f", b"%d" % i)
+    expect("no such directory", "ENOENT", write, "nowhere/f", b"x")
+    fd = os.open(PVE / "measured/f", os.O_WRONLY)
+    os.fsync(fd)
+    os.close(fd)
+    grown = {name: value - before[name] for name, value in read().items()}
+    for name, at_least in (
+            ('pmxcfs_fuse_requests_total{kind="write"}', 10),
+            ('pmxcfs_change_seconds_count{operation="write"}', 10),
+            ('pmxcfs_change_seconds_count{operation="truncate"}', 9),
+            ('pmxcfs_change_seconds_count{operation="create"}', 1),
+            ("pmxcfs_fsync_seconds_count", 1),
+            ("pmxcfs_changes_applied_total", 20),
+            ("pmxcfs_commits_total", 20),
+            ("pmxcfs_commit_seconds_count", 20),
+            ("pmxcfs_rows_written_total", 40),
+            ("pmxcfs_log_bytes_written_total", 20 * 1024),
+            ("pmxcfs_tree_version", 20),
+            ("pmxcfs_commit_seconds_sum", 1e-6)):
+        assert at_least <= grown[name] < 50 * at_least + 1, \
+            (name, grown[name])
+    after = read()
+    assert after["pmxcfs_quorate"] == 1 and after["pmxcfs_durable"] == 1
+    assert after['pmxcfs_sync_state{state="synced"}'] == 1
+    assert after["pmxcfs_requests_waiting"] <= 1  # our own
+    assert after["process_resident_memory_bytes"] > 1 << 20
+    assert after["process_disk_written_bytes_total"] >= 0
 
 
 @test

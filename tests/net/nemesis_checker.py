@@ -40,8 +40,9 @@ ENTRY_BYTES = 16
 BEFORE_FAULT_US = 1_000_000
 AFTER_FAULT_US = 12_000_000
 THE_END = 1 << 62
-# So soon after a change nobody can have overruled it.
-AT_ONCE_US = 50_000
+# So soon after its own change a client's fsync is about that change: nobody
+# can have overruled it before.
+AT_ONCE_US = 20_000
 CHANGES = ("write", "swap", "move", "claim", "drop", "lock", "unlock",
            "append")
 
@@ -73,13 +74,20 @@ class Knowledge:
 
     def __init__(self, history):
         self.syncs = defaultdict(list)  # node -> begins of good ones, sorted
+        self.synced = set()  # (client, end) of a change synced at once
         self.faults = defaultdict(list)  # node -> [(begin, end)], sorted
         self.reached = defaultdict(list)  # node -> [(end, begin)] of changes
-        for op in history.ops:
+        last = {}  # client -> its operation before
+        for op in sorted(history.ops, key=lambda op: op.begin):
             if op.kind == "sync" and op.is_ok and not any(
                     begin <= op.end and op.begin <= end
                     for begin, end in history.local):
                 self.syncs[op.node].append(op.begin)
+                before = last.get(op.client)
+                if before is not None \
+                        and op.begin - before.end <= AT_ONCE_US:
+                    self.synced.add((op.client, before.end))
+            last[op.client] = op
         for fault in history.faults:
             for node in fault.nodes:
                 self.faults[node].append((fault.begin - BEFORE_FAULT_US,
@@ -90,7 +98,7 @@ class Knowledge:
         # what the others had done.
         for op in history.ops:
             if op.kind in CHANGES and op.is_ok \
-                    and not self.may_vanish([(op.node, op.begin, op.end)]):
+                    and not self.may_vanish(op):
                 self.reached[op.node].append((op.end, op.begin))
         for node, pairs in self.reached.items():
             self.reached[node] = self._rising(sorted(pairs))
@@ -112,10 +120,8 @@ class Knowledge:
         """Whether an fsync covers what this node had got at that time."""
         begins = self.syncs[node]
         at = bisect.bisect_left(begins, time)
-        if at == len(begins):
-            return False
-        return begins[at] - time <= AT_ONCE_US \
-            or not self.is_disturbed(node, time, begins[at])
+        return at < len(begins) \
+            and not self.is_disturbed(node, time, begins[at])
 
     def passed(self, node, time):
         """All that was known anywhere before the returned time, this node
@@ -124,11 +130,21 @@ class Knowledge:
         at = bisect.bisect_left(ends, time)
         return begins[at - 1] if at > 0 else BEFORE_ALL
 
-    def may_vanish(self, sightings):
-        """sightings: (node, begin, end) of all who knew of a change."""
+    def is_synced(self, op):
+        """Whether an fsync covers this acknowledged change."""
+        return (op.client, op.end) in self.synced \
+            or self.is_pinned(op.node, op.end)
+
+    def may_vanish(self, op, readers=()):
+        """readers: (node, begin, end) of who has seen what op did."""
+        known = [*readers]
+        if op.is_ok:
+            if self.is_synced(op):
+                return False
+            known.append((op.node, op.begin, op.end))
         return all(self.is_disturbed(node, begin, end)
                    and not self.is_pinned(node, end)
-                   for node, begin, end in sightings)
+                   for node, begin, end in known)
 
 
 @dataclass
@@ -138,7 +154,7 @@ class Value:
     name: str
     op: Op  # None: it was there from the beginning
     previous: str = ""  # of a token: what it replaced
-    sightings: list = field(default_factory=list)
+    readers: list = field(default_factory=list)
     known: float = NEVER
     is_final: bool = False
 
@@ -150,9 +166,9 @@ class Value:
     def happened(self):
         return self.known != NEVER
 
-    def sight(self, node, begin, end):
-        self.sightings.append((node, begin, end))
-        self.known = min(self.known, end)
+    def add_reader(self, op):
+        self.readers.append((op.node, op.begin, op.end))
+        self.known = min(self.known, op.end)
 
 
 # ---- graphs ----------------------------------------------------------------
@@ -228,7 +244,7 @@ class Register:
                 value = Value(written, op, previous)
                 self.values[written] = value
                 if op.is_ok:
-                    value.sight(op.node, op.begin, op.end)
+                    value.known = op.end
         for op in ops:
             if op.kind in ("read", "list") and op.is_ok:
                 self._add_read(op)
@@ -249,7 +265,7 @@ class Register:
             self.report.broken(self.name, f"{value.name} was read before it "
                                "was written", [value.op, op])
         else:
-            value.sight(op.node, op.begin, op.end)
+            value.add_reader(op)
             self.reads.append((op, value))
 
     def _add_finals(self, finals):
@@ -273,7 +289,7 @@ class Register:
 
     def may_vanish(self, value):
         return value.op is not None and not value.is_final \
-            and self.knowledge.may_vanish(value.sightings)
+            and self.knowledge.may_vanish(value.op, value.readers)
 
     def undo(self, value):
         del self.values[value.name]
@@ -323,7 +339,7 @@ class Register:
             if not lost:
                 self._report_cycle(edges, on_it, cycle)
                 return
-            self.undo(min(lost, key=lambda v: (len(v.sightings), -v.begin)))
+            self.undo(min(lost, key=lambda v: (len(v.readers), -v.begin)))
 
     def _edges(self):
         """vertex -> {vertex: reason}; a number is a moment in time."""
@@ -417,7 +433,7 @@ def check_claim(name, ops, finals, knowledge, report):
             drop.begin < op.end and drop.end > old.begin for drop in drops)),
             None)
         if rival is not None:
-            lost = next((o for o in (op, rival) if _may_vanish(knowledge, o)),
+            lost = next((o for o in (op, rival) if knowledge.may_vanish(o)),
                         None)
             if lost is None:
                 report.broken(name, "was created twice with O_EXCL, and not "
@@ -430,10 +446,6 @@ def check_claim(name, ops, finals, knowledge, report):
         kept.append(op)
     _check_existing(name, ops, report)
     _check_final_claim(name, ops, kept, drops, finals, knowledge, report)
-
-
-def _may_vanish(knowledge, op):
-    return knowledge.may_vanish([(op.node, op.begin, op.end)])
 
 
 def _check_existing(name, ops, report):
@@ -453,12 +465,12 @@ def _check_final_claim(name, ops, won, drops, finals, knowledge, report):
     if not finals:
         return
     is_there = "present" in finals.values()
-    pinned = [op for op in won if not _may_vanish(knowledge, op)]
+    pinned = [op for op in won if not knowledge.may_vanish(op)]
     if pinned and not drops and not is_there:
         report.broken(name, "was created, never removed, and is missing in "
                       "the end", pinned)
     removed = [op for op in drops if op.is_ok
-               and not _may_vanish(knowledge, op)]
+               and not knowledge.may_vanish(op)]
     claims = [op for op in ops if op.kind == "claim" and op.outcome != "no"]
     if is_there and removed and not any(
             claim.end > removed[-1].begin for claim in claims
@@ -484,7 +496,7 @@ def check_lock(name, ops, knowledge, report):
         for begin, _, other in holds[i + 1:]:
             if begin >= end:
                 break
-            lost = next((o for o in (op, other) if _may_vanish(knowledge, o)),
+            lost = next((o for o in (op, other) if knowledge.may_vanish(o)),
                         None)
             if lost is None:
                 report.broken(name, "is held by two", [
@@ -539,7 +551,7 @@ class Journal:
     def _check_missing(self):
         for entry, op in self.appends.items():
             if op.is_ok and entry not in self.place:
-                if _may_vanish(self.knowledge, op):
+                if self.knowledge.may_vanish(op):
                     self.report.undone.append(op)
                     self.has_undone = True
                 else:
@@ -616,7 +628,7 @@ def check(history):
         if op.end == NEVER:
             report.broken(op.object, "an operation never ended", [op])
         elif op.kind in CHANGES and op.is_ok:
-            report.pinned += knowledge.is_pinned(op.node, op.end)
+            report.pinned += knowledge.is_synced(op)
     for name in history.finals:
         by_object.setdefault(name, [])
     for name in sorted(by_object):

@@ -220,6 +220,8 @@ class World:
     full: set = field(default_factory=set)
     frozen: set = field(default_factory=set)
     clocks: dict = field(default_factory=dict)
+    running: set = field(default_factory=set)  # (node, daemon)
+    deaths: list = field(default_factory=list)  # texts: nobody killed them
 
     def begin(self, wish):
         self.wishes.append(wish)
@@ -237,7 +239,15 @@ class World:
     def _all(self, name):
         return {item for wish in self.wishes for item in getattr(wish, name)}
 
+    def look_for_deaths(self):
+        """Whatever runs runs until we end it."""
+        for name, daemon in sorted(self.running):
+            if self.cluster[name].daemon_pid(daemon) is None:
+                self.deaths.append(f"{daemon} of {name} has died")
+                self.running.discard((name, daemon))
+
     def _arrange(self):
+        self.look_for_deaths()
         self._arrange_network()
         self._arrange_clocks()
         # In this order: nobody starts on a disk that hangs, or is killed
@@ -309,11 +319,11 @@ class World:
             self.stopped.discard((name, daemon))
         for name in self._all("wiped"):
             self._wipe(self.cluster[name])
+        up = {(node.name, daemon) for node in self.cluster.nodes
+              for daemon in DAEMON_NAMES} - down
         in_parallel(lambda pair: self.cluster[pair[0]].start(pair[1]),
-                    [(node.name, daemon) for node in self.cluster.nodes
-                     for daemon in DAEMON_NAMES
-                     if (node.name, daemon) not in down
-                     and (node.name, daemon) not in waits])
+                    sorted(up - waits))
+        self.running = up - waits | (self.running & up)
         for name, daemon in sorted(stopped - self.stopped - down):
             self._signal(name, daemon, "STOP")
             self.stopped.add((name, daemon))

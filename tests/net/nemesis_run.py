@@ -55,7 +55,8 @@ out = {}
 for name in os.listdir("reg"):
     out["reg/" + name] = open("reg/" + name).read().strip() or "(empty)"
 for name in os.listdir("tok"):
-    out["tok/" + name] = ",".join(sorted(os.listdir("tok/" + name))) or "(none)"
+    names = sorted(os.listdir("tok/" + name))
+    out["tok/" + name] = ",".join(names) or "(none)"
 for name in os.listdir("ex"):
     out["ex/" + name] = "present"
 for name in os.listdir("log"):
@@ -141,6 +142,7 @@ class Run:
                 self._kill_clients()
                 history = self._history()
             finally:
+                self.problems += self.world.deaths
                 self._kill_clients()
                 self.world.thaw()
                 self._keep_logs()
@@ -187,7 +189,7 @@ class Run:
         """Its database on a disk of its own, that can be full."""
         node.stop("pmxcfs")
         node.run("sh", "-ec", "truncate -s 48M /root/disk;"
-                 "mkfs.ext4 -q -O ^has_journal /root/disk;"
+                 "mkfs.ext4 -q -b 4096 -O ^has_journal /root/disk;"
                  f"cp -a {STATE_DIRECTORY} /root/old;"
                  f"mount -o loop /root/disk {STATE_DIRECTORY};"
                  f"cp -a /root/old/. {STATE_DIRECTORY}/")
@@ -302,6 +304,7 @@ class Run:
         return time.monotonic() - began
 
     def _recover(self):
+        self.world.look_for_deaths()
         took = self._wait_whole()
         self.say(f"{self._seconds():8.2f} s  whole again, {took:.1f} s after "
                  "the last fault")
@@ -327,6 +330,7 @@ class Run:
                 history.ops += nemesis_history.read_client(name, lines)
         if not self.problems:
             self._collect(history)
+        self.world.look_for_deaths()
         return history
 
     def _collect(self, history):
@@ -397,5 +401,5 @@ def statistics(history):
         slow = max((op.end - op.begin for op in history.ops
                     if op.kind == kind and op.end != NEVER), default=0)
         lines.append(f"    {kind:<8} {counts[0]:>7} ok {counts[1]:>6} unknown "
-                     f"{counts[2]:>6} not done, the longest {slow / 1e6:.2f} s")
+                     f"{counts[2]:>6} not done, longest {slow / 1e6:.2f} s")
     return lines

@@ -7,6 +7,7 @@ pid 1 from outside kills everything of the node, and with its last process
 all its namespaces and mounts go.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -185,22 +186,35 @@ def open_log():
     return log
 
 
-def write_log(log):
-    """Append what came in to the node's /var/log/syslog, stamped."""
+def write_lines(lines):
+    """Append to the node's /var/log/syslog, stamped."""
     with open("/var/log/syslog", "ab") as out:
-        while True:
-            try:
-                line = log.recv(65536)
-            except BlockingIOError:
-                return
-            line = line[line.find(b">") + 1:].rstrip(b"\0\n")
+        for line in lines:
             out.write(time.strftime("%F %T ").encode() + line + b"\n")
 
 
+def write_log(log):
+    lines = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            line = log.recv(65536)
+            lines.append(line[line.find(b">") + 1:].rstrip(b"\0\n"))
+    write_lines(lines)
+
+
 def reap():
+    """A daemon's own parent has ended: nobody else hears how it ends."""
     try:
-        while os.waitpid(-1, os.WNOHANG)[0] != 0:
-            pass
+        while True:
+            pid, status = os.waitpid(-1, os.WNOHANG)
+            if pid == 0:
+                return
+            if os.WIFSIGNALED(status) and os.WTERMSIG(status) not in (
+                    signal.SIGKILL, signal.SIGTERM):
+                name = signal.Signals(os.WTERMSIG(status)).name
+                with contextlib.suppress(OSError):
+                    write_lines([f"init: process {pid} died of {name}"
+                                 .encode()])
     except ChildProcessError:
         pass
 

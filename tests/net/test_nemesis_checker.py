@@ -241,6 +241,14 @@ def test_a_late_fsync_says_nothing_of_what_was_undone_before(story):
     story.good(undone=1)
 
 
+def test_what_is_seen_just_before_a_merge_is_not_synced(story):
+    undone_story(story)
+    story.fault(1500, 8000, "n3")
+    story.read("n3c1", 8100, 8101, "a")
+    story.sync("n3c1", 8105, 8110)
+    story.good(undone=1)
+
+
 def test_what_the_majority_has_seen_may_not_be_undone(story):
     undone_story(story)
     story.fault(1500, 8000, "n3")
