@@ -415,6 +415,7 @@ static gboolean
 open_database(Daemon *self, GError **error)
 {
     CfsTree *tree = load_tree(self, error);
+    CfsDbTerms terms;
     CfsViews *views;
 
     if (tree == NULL) {
@@ -430,6 +431,8 @@ open_database(Daemon *self, GError **error)
     cfs_views_set_metrics(views, open_metrics(self));
     self->replica = cfs_replica_new(tree, views);
     cfs_replica_set_trace(self->replica, on_trace, NULL);
+    cfs_store_load_terms(self->store, &terms);
+    cfs_replica_restore_terms(self->replica, &terms.record, terms.version);
     self->lock_timers = cfs_lock_timers_new(self->replica);
     self->effects = cfs_effects_new(self->replica);
     cfs_effects_set_metrics(self->effects, self->metrics);
@@ -516,6 +519,7 @@ on_members(gpointer data,
     Daemon *self = data;
 
     cfs_status_set_cluster(self->status, cluster_name, config_version, nodes);
+    cfs_effects_nodes(self->effects, nodes->len);
 }
 
 /* Some cluster tools look only there. */

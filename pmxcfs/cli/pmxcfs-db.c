@@ -53,6 +53,7 @@ typedef struct {
     GPtrArray *problems; /* of reading */
     CfsRepair *repair;
     CfsTree *tree;
+    CfsDbTerms terms;
 } Content;
 
 static void
@@ -197,6 +198,10 @@ load(const char *path, GError **error)
         g_prefix_error(error, "%s: ", path);
         return NULL;
     }
+    if (!cfs_dbfile_read_terms(db, &self->terms, self->problems, error)) {
+        g_prefix_error(error, "%s: ", path);
+        return NULL;
+    }
     if (self->rows->len == 0 && self->problems->len == 0) {
         refuse(error, "%s: an empty database", path);
         return NULL;
@@ -331,6 +336,26 @@ print_totals(const char *path, CfsTree *tree)
            cfs_tree_total_bytes(tree), guests->len);
 }
 
+static gboolean
+has_terms(const Content *content)
+{
+    const CfsDbTerms none = {0};
+
+    return memcmp(&content->terms, &none, sizeof(none)) != 0;
+}
+
+static void
+print_terms(const Content *content)
+{
+    const CfsTermRecord *record = &content->terms.record;
+
+    if (has_terms(content)) {
+        printf("term %" G_GUINT64_FORMAT ", known safe up to version "
+               "%" G_GUINT64_FORMAT ", cluster id %016" G_GINT64_MODIFIER "x\n",
+               record->term, record->acked, record->cluster_id);
+    }
+}
+
 static int
 run_check(int argc, char **argv)
 {
@@ -355,6 +380,7 @@ run_check(int argc, char **argv)
     print_findings(content);
     n += count_findings(content);
     print_totals(options.database, content->tree);
+    print_terms(content);
     if (n > 0) {
         printf("%u faults\n", n);
     }
@@ -537,6 +563,26 @@ dump_row(const CfsRow *row)
     }
 }
 
+static void
+dump_terms(const Content *content)
+{
+    const CfsTermRecord *record = &content->terms.record;
+    g_autoptr(GByteArray) history = g_byte_array_new();
+
+    if (!has_terms(content)) {
+        return;
+    }
+    cfs_term_history_write(history, record);
+    printf("%s\nINSERT INTO pmxcfs_terms VALUES(0,%" G_GINT64_FORMAT
+           ",%" G_GINT64_FORMAT ",%" G_GINT64_FORMAT ",%" G_GINT64_FORMAT
+           ",%" G_GINT64_FORMAT ",X'",
+           cfs_dbfile_terms_schema, (gint64)record->term, (gint64)record->seen,
+           (gint64)record->acked, (gint64)record->cluster_id,
+           (gint64)content->terms.version);
+    print_hex(stdout, history->data, history->len);
+    printf("');\n");
+}
+
 static int
 run_dump(int argc, char **argv)
 {
@@ -553,6 +599,7 @@ run_dump(int argc, char **argv)
     for (guint i = 0; i < content->rows->len; i++) {
         dump_row(content->rows->pdata[i]);
     }
+    dump_terms(content);
     printf("COMMIT;\n");
     for (guint i = 0; i < content->problems->len; i++) {
         fprintf(stderr, TOOL ": %s\n", (char *)content->problems->pdata[i]);
@@ -674,6 +721,22 @@ diff_path(CfsTree *a, CfsTree *b, const char *path)
     return FALSE;
 }
 
+/* TRUE when it had nothing to say. Where neither was in a cluster of ours there
+ * is nothing to compare. */
+static gboolean
+diff_terms(const Content *a, const Content *b)
+{
+    const CfsTermRecord *x = &a->terms.record, *y = &b->terms.record;
+
+    if (x->term == y->term && x->cluster_id == y->cluster_id) {
+        return TRUE;
+    }
+    printf("~ term (%" G_GUINT64_FORMAT " of cluster id %016" G_GINT64_MODIFIER
+           "x, %" G_GUINT64_FORMAT " of %016" G_GINT64_MODIFIER "x)\n",
+           x->term, x->cluster_id, y->term, y->cluster_id);
+    return FALSE;
+}
+
 static int
 run_diff(int argc, char **argv)
 {
@@ -692,6 +755,7 @@ run_diff(int argc, char **argv)
     for (guint i = 0; i < paths->len; i++) {
         is_equal &= diff_path(a->tree, b->tree, paths->pdata[i]);
     }
+    is_equal &= diff_terms(a, b);
     return finish_output(is_equal ? RESULT_OK : RESULT_DIFFERENT);
 }
 
@@ -845,7 +909,7 @@ run_create(int argc, char **argv)
         return trouble(error);
     }
     entries = cfs_tree_entries(tree);
-    if (!cfs_dbfile_write(options.database, entries, &error)) {
+    if (!cfs_dbfile_write(options.database, entries, NULL, &error)) {
         return trouble(error);
     }
     print_totals(options.database, tree);
@@ -915,12 +979,13 @@ run_backup(int argc, char **argv)
 }
 
 static gboolean
-put_in_place(const char *path, GPtrArray *entries, GError **error)
+put_in_place(const char *path, const Content *content, GError **error)
 {
     g_autofree char *fresh = cfs_dbfile_new_path(path);
     g_autofree char *keep = cfs_dbfile_aside(path, "before-restore");
 
-    if (!cfs_dbfile_write(fresh, entries, error) ||
+    if (!cfs_dbfile_write(fresh, content->repair->entries,
+                          has_terms(content) ? &content->terms : NULL, error) ||
         !cfs_dbfile_install(path, keep, error)) {
         return FALSE;
     }
@@ -949,7 +1014,7 @@ run_restore(int argc, char **argv)
                argv[1], count_findings(content), argv[1]);
         return trouble(error);
     }
-    if (!put_in_place(options.database, content->repair->entries, &error)) {
+    if (!put_in_place(options.database, content, &error)) {
         return trouble(error);
     }
     print_totals(options.database, content->tree);
@@ -969,7 +1034,8 @@ run_repair(int argc, char **argv)
         return trouble(error);
     }
     raise_version(content);
-    if (!cfs_dbfile_write(argv[1], content->repair->entries, &error)) {
+    /* As at a start of the daemon: what was repaired claims no term. */
+    if (!cfs_dbfile_write(argv[1], content->repair->entries, NULL, &error)) {
         return trouble(error);
     }
     print_findings(content);

@@ -289,6 +289,17 @@ cfs_corosync_text_version(GBytes *text)
     return parsed != NULL ? (guint32)parsed->config_version : 0;
 }
 
+char *
+cfs_corosync_text_cluster(GBytes *text, guint *n_nodes)
+{
+    g_autoptr(Text) parsed = parse(text, NULL);
+
+    *n_nodes = parsed != NULL ? parsed->nodes->len : 0;
+    return g_strdup(parsed != NULL && parsed->cluster_name != NULL
+                        ? parsed->cluster_name
+                        : "");
+}
+
 CfsCorosyncVerdict
 cfs_corosync_text_judge(GBytes *text,
                         GBytes *host,

@@ -20,6 +20,10 @@
  * none, or is broken. */
 guint32 cfs_corosync_text_version(GBytes *text);
 
+/* Whose configuration it is. Returns: (owned) the cluster's name, "" where the
+ * text has none or is broken; @n_nodes: how many nodes it lists. */
+char *cfs_corosync_text_cluster(GBytes *text, guint *n_nodes);
+
 /* TRUE when corosync on this host could run with it: balanced sections; totem
  * with version 2, a cluster_name and a config_version; a nodelist that has a
  * node called, or addressed, as one of @self_names (NULL-terminated). */

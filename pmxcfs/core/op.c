@@ -36,6 +36,15 @@ cfs_op_new_write(const char *path, GBytes *data, guint32 offset)
 }
 
 CfsOp *
+cfs_op_new_append(const char *path, GBytes *data)
+{
+    CfsOp *self = cfs_op_new_write(path, data, 0);
+
+    self->is_append = TRUE;
+    return self;
+}
+
+CfsOp *
 cfs_op_new_truncate(const char *path, guint32 size)
 {
     CfsOp *self = cfs_op_new(CFS_OP_WRITE, path);

@@ -33,6 +33,7 @@ typedef struct {
     GBytes *data;   /* WRITE, else NULL */
     guint32 offset; /* WRITE: where, or the new size; MTIME: the new mtime */
     gboolean truncate;
+    gboolean is_append; /* WRITE: at the end; travels by extension.h */
     guint8 checksum[CFS_DIGEST_SIZE]; /* UNLOCK_REQUEST, UNLOCK */
 } CfsOp;
 
@@ -40,6 +41,8 @@ CfsOp *cfs_op_new(CfsOpKind kind, const char *path);
 CfsOp *cfs_op_new_rename(const char *from, const char *to);
 /* Shares @data. */
 CfsOp *cfs_op_new_write(const char *path, GBytes *data, guint32 offset);
+/* At wherever the file ends when it is applied. Shares @data. */
+CfsOp *cfs_op_new_append(const char *path, GBytes *data);
 CfsOp *cfs_op_new_truncate(const char *path, guint32 size);
 CfsOp *cfs_op_new_mtime(const char *path, guint32 mtime);
 /* A deep copy that shares the data. */

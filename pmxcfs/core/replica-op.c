@@ -22,11 +22,8 @@
 static void
 store_changes(CfsReplica *self, GPtrArray *changes)
 {
-    CfsEffect *effect = cfs_replica_emit(self, CFS_EFFECT_STORE);
+    CfsEffect *effect = cfs_replica_emit_store(self);
 
-    effect->store.puts =
-        g_ptr_array_new_with_free_func((GDestroyNotify)cfs_entry_unref);
-    effect->store.deletes = g_array_new(FALSE, FALSE, sizeof(guint64));
     for (guint i = 0; i < changes->len; i++) {
         CfsChange *change = g_ptr_array_index(changes, i);
 
@@ -123,6 +120,50 @@ unlock_overdue(CfsReplica *self)
     }
 }
 
+/* Returns: (owned) the write that an append is now: at the end of the file. */
+static CfsOp *
+write_at_end(CfsReplica *self, const CfsOp *append)
+{
+    const CfsEntry *entry = cfs_tree_lookup(self->tree, append->path);
+    CfsOp *write = cfs_op_copy(append);
+
+    write->is_append = FALSE;
+    write->offset = entry != NULL ? entry->size : 0;
+    return write;
+}
+
+static gboolean
+can_append(CfsReplica *self)
+{
+    return (cfs_terms_features(self->terms) & CFS_FEATURE_APPEND) != 0;
+}
+
+/* All members apply an APPEND, or none does: a reference peer has dropped it.
+ * Then its sender, who knows that nobody applied it, sends what all know. */
+static void
+apply_append(CfsReplica *self,
+             CfsMember sender,
+             guint32 time,
+             guint64 count,
+             const CfsOp *append)
+{
+    g_autoptr(CfsOp) write = write_at_end(self, append);
+    guint64 id;
+
+    if (can_append(self)) {
+        cfs_replica_apply_op(self, sender, time, count, write);
+        return;
+    }
+    id = cfs_member_equal(sender, self->self)
+             ? cfs_replica_take_request(self, count)
+             : 0;
+    if (id != 0 && !self->quorate) {
+        cfs_replica_reply(self, id, EACCES);
+    } else if (id != 0) {
+        cfs_replica_send_op(self, write, id);
+    }
+}
+
 void
 cfs_replica_apply_op(CfsReplica *self,
                      CfsMember sender,
@@ -137,6 +178,7 @@ cfs_replica_apply_op(CfsReplica *self,
     gboolean changed;
     int verdict;
 
+    g_assert(!op->is_append);
     if (!self->quorate) {
         if (id != 0) {
             cfs_replica_reply(self, id, EACCES);
@@ -165,6 +207,21 @@ cfs_replica_apply_op(CfsReplica *self,
         effect->reply.verdict = verdict;
         effect->reply.entry = g_steal_pointer(&made);
         effect->reply.stored = changed;
+    }
+}
+
+/* What came in order, now or from a queue. */
+static void
+apply(CfsReplica *self,
+      CfsMember sender,
+      guint32 time,
+      guint64 count,
+      const CfsOp *op)
+{
+    if (op->is_append) {
+        apply_append(self, sender, time, count, op);
+    } else {
+        cfs_replica_apply_op(self, sender, time, count, op);
     }
 }
 
@@ -200,8 +257,7 @@ cfs_replica_flush_early(CfsReplica *self)
         } else if (!cfs_sync_is_synced(self->sync, item->sender)) {
             g_queue_push_tail(&self->early, item);
         } else {
-            cfs_replica_apply_op(self, item->sender, item->time, item->count,
-                                 item->op);
+            apply(self, item->sender, item->time, item->count, item->op);
             cfs_replica_queued_free(item);
         }
     }
@@ -214,10 +270,34 @@ cfs_replica_flush_late(CfsReplica *self)
 
     while ((item = g_queue_pop_head(&self->late)) != NULL) {
         if (self->mode == CFS_MODE_SYNCED) {
-            cfs_replica_apply_op(self, item->sender, item->time, item->count,
-                                 item->op);
+            apply(self, item->sender, item->time, item->count, item->op);
         }
         cfs_replica_queued_free(item);
+    }
+}
+
+/* Applies it, or keeps it until members are equal. @op: (takes). */
+static void
+take_op(CfsReplica *self, guint32 time, guint64 count, CfsOp *op)
+{
+    CfsMember sender = self->event->message.sender;
+    Queued *item;
+
+    if (self->mode == CFS_MODE_SYNCED) {
+        apply(self, sender, time, count, op);
+        cfs_op_free(op);
+        return;
+    }
+    item = g_new0(Queued, 1);
+    item->sender = sender;
+    item->time = time;
+    item->count = count;
+    item->op = op;
+    item->bytes = g_bytes_ref(self->event->message.bytes);
+    if (self->mode == CFS_MODE_UPDATE) {
+        g_queue_push_tail(&self->late, item);
+    } else {
+        g_queue_insert_sorted(&self->early, item, compare_counts, NULL);
     }
 }
 
@@ -260,34 +340,38 @@ cfs_replica_on_normal(CfsReplica *self,
                       const CfsHeader *header,
                       PveReader *reader)
 {
-    CfsMember sender = self->event->message.sender;
-    g_autoptr(CfsOp) op = cfs_op_decode(header->subtype, reader);
-    Queued *item;
+    CfsOp *op = cfs_op_decode(header->subtype, reader);
 
     if (op == NULL) {
         on_bad_operation(self, header);
         return;
     }
-    if (self->mode == CFS_MODE_SYNCED) {
-        cfs_replica_apply_op(self, sender, header->time, header->count, op);
-        return;
-    }
     /* In UPDATE the synced members have applied it all the same. */
     if (self->mode == CFS_MODE_START_SYNC &&
-        !cfs_sync_is_member(self->sync, sender)) {
+        !cfs_sync_is_member(self->sync, self->event->message.sender)) {
+        cfs_op_free(op);
         cfs_replica_refuse(self, "a change of a non-member");
         return;
     }
-    item = g_new0(Queued, 1);
-    item->sender = sender;
-    item->time = header->time;
-    item->count = header->count;
-    item->op = g_steal_pointer(&op);
-    item->bytes = g_bytes_ref(self->event->message.bytes);
-    if (self->mode == CFS_MODE_UPDATE) {
-        g_queue_push_tail(&self->late, item);
+    take_op(self, header->time, header->count, op);
+}
+
+void
+cfs_replica_on_append(CfsReplica *self,
+                      const CfsHeader *header,
+                      PveReader *reader)
+{
+    guint64 count = 0;
+    CfsOp *op = cfs_append_message_decode(reader, &count);
+
+    if (op == NULL) {
+        cfs_replica_refuse(self, "a malformed APPEND");
+    } else if (self->mode == CFS_MODE_START_SYNC &&
+               !cfs_sync_is_member(self->sync, self->event->message.sender)) {
+        cfs_op_free(op);
+        cfs_replica_refuse(self, "an APPEND of a non-member");
     } else {
-        g_queue_insert_sorted(&self->early, item, compare_counts, NULL);
+        take_op(self, header->time, count, op);
     }
 }
 
@@ -347,6 +431,12 @@ submit(CfsReplica *self, guint64 id, CfsOp *op)
     if (op->kind == CFS_OP_MTIME) {
         send_unlock_request(self, op);
     }
+    if (op->is_append && !can_append(self)) {
+        g_autoptr(CfsOp) write = write_at_end(self, op);
+
+        cfs_replica_send_op(self, write, id);
+        return;
+    }
     cfs_replica_send_op(self, op, id);
 }
 
@@ -357,7 +447,7 @@ refuse_request(CfsReplica *self)
     if (self->mode == CFS_MODE_VERSION_ERROR) {
         return EIO;
     }
-    if (!self->quorate) {
+    if (!self->quorate || self->is_refused) {
         return EACCES;
     }
     return self->store_errno;
@@ -473,6 +563,7 @@ cfs_replica_on_tick(CfsReplica *self)
         cfs_replica_reply(self, held->id, EBUSY);
         cfs_replica_held_free(g_queue_pop_head(&self->held));
     }
+    cfs_replica_expire_barriers(self);
 }
 
 void
@@ -487,5 +578,6 @@ cfs_replica_on_quorum(CfsReplica *self)
                       self->quorate ? "has" : "lost");
     if (!self->quorate) {
         cfs_replica_fail_held(self, EACCES);
+        cfs_replica_fail_barriers(self, EIO);
     }
 }

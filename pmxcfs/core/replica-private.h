@@ -11,6 +11,7 @@
 #include "pmxcfs/core/dirlock.h"
 #include "pmxcfs/core/replica.h"
 #include "pmxcfs/core/sync.h"
+#include "pmxcfs/core/terms.h"
 #include "pmxcfs/core/treesum.h"
 
 /* A change of this node that was not sent yet. */
@@ -29,6 +30,23 @@ typedef struct {
     GBytes *bytes; /* the whole message, to send it again */
 } Queued;
 
+/* Who waits for stable storage: replica-barrier.c. */
+typedef struct {
+    GQueue waiting;        /* of Barrier, by version */
+    GHashTable *acks;      /* node id -> guint64: stable there, this epoch */
+    GHashTable *failed;    /* set of node ids whose disk said no */
+    gboolean is_asked;     /* a FLUSH of ours has no answer yet */
+    guint64 asked_version; /* of the tree then */
+    guint64 acked_sure;    /* acknowledged, and seen by the group */
+    /* Of this node's own flush. */
+    guint64 last_flush; /* token */
+    guint64 flushing;   /* token; 0: none */
+    guint64 flush_version;
+    CfsEpoch flush_epoch;
+    gboolean flush_is_acked; /* when done, say so */
+    gboolean flush_again;
+    gboolean ack_wanted; /* of the next */
+} CfsBarriers;
 /* Verification (spec 8): replica-verify.c. */
 typedef struct {
     guint64 request_id;  /* of the last that we sent */
@@ -55,6 +73,9 @@ struct CfsReplica {
     CfsViews *views;
     CfsDirlock *locks;
     CfsSync *sync;
+    CfsTerms *terms;
+    CfsBarriers barriers;
+    gboolean is_refused; /* our copy is that of a foreign cluster */
     CfsMode mode;
     CfsTrace trace;
     gpointer trace_data;
@@ -119,6 +140,8 @@ guint64 cfs_replica_take_request(CfsReplica *self, guint64 count);
 void cfs_replica_fail_held(CfsReplica *self, int verdict);
 void cfs_replica_forget_group(CfsReplica *self);
 void cfs_replica_leave(CfsReplica *self, const char *reason);
+void
+cfs_replica_leave_for(CfsReplica *self, const char *reason, guint delay_ms);
 /* The message under way is dropped: nobody can have applied it. */
 void cfs_replica_refuse(CfsReplica *self, const char *why);
 void cfs_replica_log_to_cluster(CfsReplica *self, const char *text);
@@ -136,6 +159,9 @@ void cfs_replica_flush_late(CfsReplica *self);
 void cfs_replica_on_normal(CfsReplica *self,
                            const CfsHeader *header,
                            PveReader *reader);
+void cfs_replica_on_append(CfsReplica *self,
+                           const CfsHeader *header,
+                           PveReader *reader);
 void cfs_replica_on_request(CfsReplica *self);
 void cfs_replica_submit_held(CfsReplica *self);
 void cfs_replica_repair_phantoms(CfsReplica *self);
@@ -145,6 +171,7 @@ void cfs_replica_on_quorum(CfsReplica *self);
 /* --- replica-sync.c */
 
 void cfs_replica_enter_synced(CfsReplica *self);
+void cfs_replica_send_state(CfsReplica *self);
 void cfs_replica_watch_round(CfsReplica *self);
 void cfs_replica_continue_state(CfsReplica *self);
 void cfs_replica_on_sync_start(CfsReplica *self,
@@ -153,6 +180,48 @@ void cfs_replica_on_sync_start(CfsReplica *self,
 void cfs_replica_on_state(CfsReplica *self,
                           const CfsHeader *header,
                           PveReader *reader);
+
+/* --- replica-terms.c */
+
+/* An empty STORE. */
+CfsEffect *cfs_replica_emit_store(CfsReplica *self);
+/* Adds the record to what is stored, alone or with other rows. */
+void cfs_replica_attach_terms(CfsReplica *self, CfsEffect *store);
+void cfs_replica_store_terms(CfsReplica *self);
+void cfs_replica_send_term(CfsReplica *self);
+/* After each TERM or STATE: perhaps it was the last. */
+void cfs_replica_check_terms(CfsReplica *self);
+/* The leader's copy, at @version, is everyone's. TRUE: store the record. */
+gboolean
+cfs_replica_settle_terms(CfsReplica *self, CfsMember leader, guint64 version);
+void cfs_replica_settle_alone(CfsReplica *self);
+void cfs_replica_on_nodes(CfsReplica *self);
+void cfs_replica_on_ours(CfsReplica *self,
+                         const CfsHeader *header,
+                         PveReader *reader);
+
+/* --- replica-barrier.c */
+
+void cfs_barriers_init(CfsBarriers *self);
+void cfs_barriers_clear(CfsBarriers *self);
+void cfs_replica_on_sync_request(CfsReplica *self);
+void cfs_replica_on_sync_cancel(CfsReplica *self);
+void cfs_replica_on_flushed(CfsReplica *self);
+void cfs_replica_on_flush(CfsReplica *self,
+                          const CfsHeader *header,
+                          PveReader *reader);
+void cfs_replica_on_ack(CfsReplica *self,
+                        const CfsHeader *header,
+                        PveReader *reader);
+/* Answers all that wait. */
+void cfs_replica_fail_barriers(CfsReplica *self, int verdict);
+/* A change of members: all must be asked again, once synced. */
+void cfs_replica_reset_barriers(CfsReplica *self);
+/* ... and what we acknowledged reached nobody, where it did not reach us. */
+void cfs_replica_limit_acked(CfsReplica *self);
+void cfs_replica_resume_barriers(CfsReplica *self);
+void cfs_replica_reconsider_barriers(CfsReplica *self);
+void cfs_replica_expire_barriers(CfsReplica *self);
 
 /* --- replica-transfer.c */
 
@@ -168,6 +237,9 @@ void cfs_replica_on_update_complete(CfsReplica *self,
 
 /* --- replica-overruled.c */
 
+/* In UPDATE, all of it there: is the leader's copy other than ours with more
+ * behind it? Then something that was here may be gone. */
+gboolean cfs_replica_is_overruled(CfsReplica *self);
 /* Before our tree is replaced; @gone: inodes that the leader lacks. */
 void cfs_replica_keep_overruled(CfsReplica *self, const GArray *gone);
 

@@ -20,6 +20,7 @@ cfs_replica_enter_synced(CfsReplica *self)
     self->mode = CFS_MODE_SYNCED;
     self->synced_since_ms = self->event->clock_ms;
     cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE, "all data is up to date");
+    cfs_replica_resume_barriers(self);
 }
 
 static void
@@ -52,8 +53,8 @@ cfs_replica_continue_state(CfsReplica *self)
 }
 
 /* Once for each epoch; the tree does not change before we are synced. */
-static void
-send_state(CfsReplica *self)
+void
+cfs_replica_send_state(CfsReplica *self)
 {
     g_clear_pointer(&self->hashing, g_ptr_array_unref);
     self->hashing = cfs_tree_entries(self->tree);
@@ -102,6 +103,11 @@ on_all_states(CfsReplica *self)
         cfs_replica_send_updates(self);
     }
     if (cfs_sync_is_synced(self->sync, self->self)) {
+        if (cfs_replica_settle_terms(
+                self, leader,
+                cfs_index_version(cfs_sync_leader_index(self->sync)))) {
+            cfs_replica_store_terms(self);
+        }
         cfs_sync_done(self->sync);
         cfs_replica_enter_synced(self);
         cfs_replica_flush_early(self);
@@ -134,7 +140,14 @@ cfs_replica_on_sync_start(CfsReplica *self,
         header->epoch.nodeid, header->epoch.pid, header->epoch.counter);
     self->epoch = header->epoch;
     cfs_sync_forget_states(self->sync);
-    send_state(self);
+    cfs_terms_begin_round(self->terms);
+    g_clear_pointer(&self->hashing, g_ptr_array_unref); /* of an older epoch */
+    /* Ours hold their STATE back until all TERMs are there. */
+    if (cfs_terms_is_spoken(self->terms)) {
+        cfs_replica_send_term(self);
+    } else {
+        cfs_replica_send_state(self);
+    }
 }
 
 void
@@ -157,6 +170,8 @@ cfs_replica_on_state(CfsReplica *self,
     switch (
         cfs_sync_add_state(self->sync, self->event->message.sender, state)) {
     case CFS_SYNC_WAITING:
+        cfs_terms_add_state(self->terms, self->event->message.sender, state);
+        cfs_replica_check_terms(self);
         return;
     case CFS_SYNC_COMPLETE:
         on_all_states(self);

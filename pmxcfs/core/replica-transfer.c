@@ -4,6 +4,7 @@
 
 #include "pmxcfs/core/core-error.h"
 
+#include <errno.h>
 /* Of content to send, in one step of the loop. One file more at most. */
 #define SEND_SLICE_BYTES (256u << 10)
 #define SEND_SLICE_ENTRIES 256u
@@ -163,18 +164,32 @@ build_leaders_tree(CfsReplica *self, GArray *gone, GError **error)
     return g_steal_pointer(&tree);
 }
 
+/* Before the tree is replaced: what waits for stable storage may be gone. */
+static void
+judge_barriers(CfsReplica *self)
+{
+    if (!g_queue_is_empty(&self->barriers.waiting) &&
+        cfs_replica_is_overruled(self)) {
+        cfs_replica_trace(self, G_LOG_LEVEL_WARNING,
+                          "changes of this node were overruled: whoever waits "
+                          "for their safety hears EIO");
+        cfs_replica_fail_barriers(self, EIO);
+    }
+}
+
 static void
 replace_tree(CfsReplica *self, CfsTree *tree, GArray *gone)
 {
+    CfsMember leader = cfs_sync_leader(self->sync);
+    guint64 version = cfs_index_version(cfs_sync_leader_index(self->sync));
     CfsEffect *effect;
     GHashTableIter iter;
     gpointer value;
 
+    judge_barriers(self);
     cfs_replica_keep_overruled(self, gone);
-    effect = cfs_replica_emit(self, CFS_EFFECT_STORE);
-    effect->store.deletes = g_array_ref(gone);
-    effect->store.puts =
-        g_ptr_array_new_with_free_func((GDestroyNotify)cfs_entry_unref);
+    effect = cfs_replica_emit_store(self);
+    g_array_append_vals(effect->store.deletes, gone->data, gone->len);
     g_hash_table_iter_init(&iter, self->updates);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
         g_ptr_array_add(effect->store.puts, cfs_entry_ref(value));
@@ -184,6 +199,10 @@ replace_tree(CfsReplica *self, CfsTree *tree, GArray *gone)
                         cfs_tree_lookup(tree, "nodes") != NULL);
     cfs_tree_free(self->tree);
     self->tree = tree;
+    /* In the same transaction as the tree it speaks of. */
+    if (cfs_replica_settle_terms(self, leader, version)) {
+        cfs_replica_attach_terms(self, effect);
+    }
     cfs_dirlock_reload(self->locks, tree, self->event->clock_ms);
     cfs_views_on_reload(self->views);
     cfs_replica_emit(self, CFS_EFFECT_RELOADED)->step =

@@ -50,6 +50,7 @@ cfs_effect_free(CfsEffect *self)
     g_clear_pointer(&self->message, g_bytes_unref);
     g_clear_pointer(&self->store.puts, g_ptr_array_unref);
     g_clear_pointer(&self->store.deletes, g_array_unref);
+    g_free(self->store.terms);
     g_clear_pointer(&self->reply.entry, cfs_entry_unref);
     g_clear_pointer(&self->changed.changes, g_ptr_array_unref);
     g_free(self->log.text);
@@ -84,6 +85,8 @@ cfs_replica_new(CfsTree *tree, CfsViews *views)
     self->views = views;
     self->locks = cfs_dirlock_new();
     self->sync = cfs_sync_new();
+    self->terms = cfs_terms_new();
+    cfs_barriers_init(&self->barriers);
     self->mode = CFS_MODE_START;
     self->in_flight =
         g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
@@ -108,6 +111,8 @@ cfs_replica_free(CfsReplica *self)
     g_hash_table_unref(self->updates);
     drop_work(self);
     cfs_sync_free(self->sync);
+    cfs_terms_free(self->terms);
+    cfs_barriers_clear(&self->barriers);
     cfs_dirlock_free(self->locks);
     cfs_views_free(self->views);
     cfs_tree_free(self->tree);
@@ -194,8 +199,7 @@ cfs_replica_send_op(CfsReplica *self, const CfsOp *op, guint64 id)
                         .protocol = CFS_PROTOCOL_DATABASE,
                         .time = self->event->time_s,
                         .count = ++self->count};
-    GByteArray *out =
-        g_byte_array_sized_new(CFS_NORMAL_HEADER_SIZE + cfs_op_size(op));
+    GByteArray *out;
     g_autoptr(GBytes) message = NULL;
 
     if (id != 0) {
@@ -203,9 +207,14 @@ cfs_replica_send_op(CfsReplica *self, const CfsOp *op, guint64 id)
                             g_memdup2(&self->count, sizeof(self->count)),
                             g_memdup2(&id, sizeof(id)));
     }
-    cfs_message_write(out, &header);
-    cfs_op_encode(op, out);
-    message = g_byte_array_free_to_bytes(out);
+    if (op->is_append) {
+        message = cfs_append_message_encode(op, self->count, header.time);
+    } else {
+        out = g_byte_array_sized_new(CFS_NORMAL_HEADER_SIZE + cfs_op_size(op));
+        cfs_message_write(out, &header);
+        cfs_op_encode(op, out);
+        message = g_byte_array_free_to_bytes(out);
+    }
     cfs_replica_send_bytes(self, message);
 }
 
@@ -263,6 +272,20 @@ cfs_replica_forget_group(CfsReplica *self)
     drop_work(self);
     cfs_dirlock_forget_expected(self->locks);
     cfs_sync_set_members(self->sync, NULL, 0);
+    cfs_terms_set_members(self->terms, self->self, NULL, 0);
+    cfs_replica_reset_barriers(self);
+    /* What we said last may have been counted: it stays said. */
+    self->barriers.acked_sure = cfs_terms_record(self->terms)->acked;
+}
+
+void
+cfs_replica_leave_for(CfsReplica *self, const char *reason, guint delay_ms)
+{
+    cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE, "%s - leaving CPG group",
+                      reason);
+    self->mode = CFS_MODE_LEAVE;
+    cfs_replica_forget_group(self);
+    cfs_replica_emit(self, CFS_EFFECT_LEAVE)->delay_ms = delay_ms;
 }
 
 /* Our own state is in doubt: out, in again, and take the others' copy. */
@@ -279,11 +302,7 @@ cfs_replica_leave(CfsReplica *self, const char *reason)
     }
     delay_ms = REJOIN_FIRST_MS << MIN(self->leaves, REJOIN_DOUBLINGS);
     self->leaves++;
-    cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE, "%s - leaving CPG group",
-                      reason);
-    self->mode = CFS_MODE_LEAVE;
-    cfs_replica_forget_group(self);
-    cfs_replica_emit(self, CFS_EFFECT_LEAVE)->delay_ms = delay_ms;
+    cfs_replica_leave_for(self, reason, delay_ms);
 }
 
 /* One line for each configuration: who sends nonsense sends much of it. */
@@ -319,7 +338,16 @@ cfs_replica_stop_for_version(CfsReplica *self)
     self->mode = CFS_MODE_VERSION_ERROR;
     cfs_replica_forget_group(self);
     cfs_replica_fail_held(self, EIO);
+    cfs_replica_fail_barriers(self, EIO);
     cfs_replica_emit(self, CFS_EFFECT_LEAVE)->delay_ms = REJOIN_VERSION_MS;
+}
+
+static gboolean
+is_zero(const CfsEpoch *epoch)
+{
+    const CfsEpoch zero = {0};
+
+    return cfs_epoch_equal(epoch, &zero);
 }
 
 static void
@@ -359,6 +387,10 @@ on_message(CfsReplica *self)
     }
     if (header.type == CFS_MESSAGE_NORMAL) {
         cfs_replica_on_normal(self, &header, &reader);
+        return;
+    }
+    if (header.type == CFS_MESSAGE_OURS && is_zero(&header.epoch)) {
+        cfs_replica_on_ours(self, &header, &reader);
         return;
     }
     if (header.type != CFS_MESSAGE_SYNC_START &&
@@ -448,12 +480,15 @@ on_confchg(CfsReplica *self)
     if (self->mode == CFS_MODE_LEAVE || self->mode == CFS_MODE_VERSION_ERROR) {
         return;
     }
+    cfs_replica_limit_acked(self);
     new_epoch(self);
+    cfs_replica_reset_barriers(self);
     self->has_refused = FALSE;
     drop_late(self);
     g_hash_table_remove_all(self->updates);
     drop_work(self);
     cfs_sync_set_members(self->sync, members, n);
+    cfs_terms_set_members(self->terms, self->self, members, n);
     text = cfs_sync_describe(self->sync, CFS_SYNC_ALL);
     cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE, "members: %s", text);
     if (!cfs_sync_is_member(self->sync, self->self)) {
@@ -467,6 +502,7 @@ on_confchg(CfsReplica *self)
         return;
     }
     cfs_sync_set_all_synced(self->sync);
+    cfs_replica_settle_alone(self);
     cfs_replica_enter_synced(self);
     cfs_replica_flush_early(self);
 }
@@ -540,6 +576,10 @@ cfs_replica_step(CfsReplica *self, const CfsEvent *event, GQueue *effects)
         [CFS_EVENT_QUORUM] = cfs_replica_on_quorum,
         [CFS_EVENT_STORED] = on_stored,
         [CFS_EVENT_TICK] = cfs_replica_on_tick,
+        [CFS_EVENT_SYNC] = cfs_replica_on_sync_request,
+        [CFS_EVENT_SYNC_CANCEL] = cfs_replica_on_sync_cancel,
+        [CFS_EVENT_FLUSHED] = cfs_replica_on_flushed,
+        [CFS_EVENT_NODES] = cfs_replica_on_nodes,
         [CFS_EVENT_CONTINUE] = on_continue,
     };
 
@@ -579,6 +619,18 @@ gboolean
 cfs_replica_is_quorate(CfsReplica *self)
 {
     return self->quorate;
+}
+
+void
+cfs_replica_set_features(CfsReplica *self, guint64 features)
+{
+    cfs_terms_set_features(self->terms, features);
+}
+
+const CfsTermRecord *
+cfs_replica_term_record(CfsReplica *self)
+{
+    return cfs_terms_record(self->terms);
 }
 
 char *

@@ -17,6 +17,7 @@
 #ifndef CFS_REPLICA_H
 #define CFS_REPLICA_H
 
+#include "pmxcfs/core/extension.h"
 #include "pmxcfs/core/message.h"
 #include "pmxcfs/core/tree.h"
 #include "pmxcfs/core/views.h"
@@ -32,6 +33,10 @@ typedef enum {
     CFS_EVENT_CONFCHG,      /* the group's members */
     CFS_EVENT_MESSAGE,      /* one message, in the total order */
     CFS_EVENT_QUORUM,
+    CFS_EVENT_SYNC,        /* a barrier: see CFS_EFFECT_REPLY_SYNC */
+    CFS_EVENT_SYNC_CANCEL, /* nobody waits for it any more; no answer comes */
+    CFS_EVENT_FLUSHED,     /* a FLUSH effect is done */
+    CFS_EVENT_NODES,       /* the node list */
     CFS_EVENT_STORED,   /* the store's health: 0, or the errno of its failure */
     CFS_EVENT_TICK,     /* at least once a second */
     CFS_EVENT_CONTINUE, /* the turn that a CONTINUE asked for */
@@ -60,6 +65,12 @@ typedef struct {
         } message;
         gboolean quorate;
         int store_errno;
+        guint64 sync_id; /* SYNC, SYNC_CANCEL: the caller's, never 0 */
+        struct {
+            guint64 token; /* the effect's */
+            int problem;   /* 0 or a positive errno */
+        } flushed;
+        guint n_nodes; /* NODES: in corosync's node list; 0: not known */
     };
 } CfsEvent;
 
@@ -70,6 +81,9 @@ typedef enum {
     CFS_EFFECT_CHANGED,  /* caches must let go, then watchers may know */
     CFS_EFFECT_RELOADED, /* the whole tree was replaced: forget everything */
     CFS_EFFECT_LEAVE,    /* leave the group, connect again after a delay */
+    CFS_EFFECT_FLUSH,    /* bring all that was to be stored before to the disk,
+                          * then say FLUSHED; one at a time */
+    CFS_EFFECT_REPLY_SYNC, /* answer a SYNC */
     /* Work that is done in pieces, so that no step takes long: come back with
      * CFS_EVENT_CONTINUE when what was sent has left and others had their
      * turn. One at a time. */
@@ -78,6 +92,12 @@ typedef enum {
     /* Another copy takes the place of ours, with the next STORE: keep these. */
     CFS_EFFECT_OVERRULED,
 } CfsEffectKind;
+
+/* How far a barrier reached. */
+typedef enum {
+    CFS_SYNC_LEVEL_LOCAL,    /* stable on this node */
+    CFS_SYNC_LEVEL_MAJORITY, /* on a strict majority of the node list */
+} CfsSyncLevel;
 
 /* An entry of ours that another copy has no place for. */
 typedef struct {
@@ -94,7 +114,9 @@ typedef struct {
     struct {
         GPtrArray *puts; /* of CfsEntry; the root (inode 0) is the version */
         GArray *deletes; /* of guint64 inode; done before the puts */
-    } store;             /* STORE */
+        CfsTermRecord *terms;  /* for the side table, or NULL */
+        guint64 terms_version; /* of the tree it belongs to */
+    } store;                   /* STORE */
     struct {
         guint64 id;
         int verdict;     /* 0 or a positive errno */
@@ -107,6 +129,12 @@ typedef struct {
     } changed;              /* CHANGED */
     guint64 step;   /* CHANGED, RELOADED: for cfs_views_release(), or 0 */
     guint delay_ms; /* LEAVE; G_MAXUINT: never connect again */
+    guint64 flush;  /* FLUSH: its token */
+    struct {
+        guint64 id;
+        int verdict; /* 0; EIO: not known to be safe; or the disk's errno */
+        CfsSyncLevel level;
+    } reply_sync; /* REPLY_SYNC */
     struct {
         int priority; /* as in syslog(3) */
         char *text;   /* owned */
@@ -155,6 +183,16 @@ CfsReplica *cfs_replica_new(CfsTree *tree, CfsViews *views);
 void cfs_replica_free(CfsReplica *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CfsReplica, cfs_replica_free)
 void cfs_replica_set_trace(CfsReplica *self, CfsTrace trace, gpointer data);
+
+/* Before the first event: what the database keeps beside the tree, and the
+ * version of the tree it was stored with (terms.h). */
+void cfs_replica_restore_terms(CfsReplica *self,
+                               const CfsTermRecord *record,
+                               guint64 version);
+/* Before the first event: what this member offers to the others, by default all
+ * there is; 0: as a member of the reference, which knows no terms. */
+void cfs_replica_set_features(CfsReplica *self, guint64 features);
+const CfsTermRecord *cfs_replica_term_record(CfsReplica *self);
 
 /* The only door. Takes one event; appends to @effects (of CfsEffect, owned by
  * the queue's owner), in order, what the world must do. */

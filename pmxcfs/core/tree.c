@@ -903,6 +903,18 @@ entry_of(Node *node)
     return node != NULL ? node->entry : NULL;
 }
 
+void
+cfs_tree_raise(CfsTree *self, guint64 version)
+{
+    const CfsEntry *root = self->root->entry;
+
+    g_assert(version > root->version);
+    node_set_entry(self, self->root,
+                   cfs_entry_new(CFS_ROOT_INODE, CFS_ROOT_INODE, version,
+                                 root->writer, root->mtime,
+                                 CFS_TYPE_DIRECTORY, "", NULL));
+}
+
 CfsEntry *
 cfs_tree_root(CfsTree *self)
 {

@@ -54,6 +54,9 @@ int cfs_tree_apply(CfsTree *self,
                    guint32 time,
                    GPtrArray *changes);
 
+/* Counts the tree on to @version, above its own; nothing else changes. */
+void cfs_tree_raise(CfsTree *self, guint64 version);
+
 CfsEntry *cfs_tree_root(CfsTree *self);
 CfsEntry *cfs_tree_get(CfsTree *self, guint64 inode);
 /* By path; "" is the root. NULL: there is none. */

@@ -28,6 +28,13 @@ const char cfs_dbfile_schema[] =
     "  name TEXT NOT NULL,"
     "  data BLOB);";
 
+const char cfs_dbfile_terms_schema[] =
+    "CREATE TABLE IF NOT EXISTS pmxcfs_terms ("
+    "id INTEGER PRIMARY KEY CHECK (id = 0), term INTEGER NOT NULL,"
+    " seen INTEGER NOT NULL, acked INTEGER NOT NULL,"
+    " cluster INTEGER NOT NULL, version INTEGER NOT NULL,"
+    " history BLOB NOT NULL);";
+
 /* A statement that ends with its scope. */
 typedef sqlite3_stmt Query;
 
@@ -142,17 +149,18 @@ read_row(Query *query)
 }
 
 static gboolean
-has_table(sqlite3 *db, gboolean *has, GError **error)
+has_table(sqlite3 *db, const char *name, gboolean *has, GError **error)
 {
     g_autoptr(Query) query = prepare(db,
                                      "SELECT 1 FROM sqlite_master"
-                                     " WHERE type = 'table' AND name = 'tree'",
+                                     " WHERE type = 'table' AND name = ?1",
                                      error);
     int code;
 
     if (query == NULL) {
         return FALSE;
     }
+    sqlite3_bind_text(query, 1, name, -1, SQLITE_STATIC);
     code = sqlite3_step(query);
     if (code != SQLITE_ROW && code != SQLITE_DONE) {
         return cfs_dbfile_error(db, "", error);
@@ -247,7 +255,7 @@ cfs_dbfile_read(sqlite3 *db, GPtrArray *problems, GError **error)
     g_autoptr(GError) damage = NULL;
     gboolean has = FALSE;
 
-    if (!has_table(db, &has, error)) {
+    if (!has_table(db, "tree", &has, error)) {
         return NULL;
     }
     if (!has || read_all(db, rows, &damage)) {
@@ -262,6 +270,96 @@ cfs_dbfile_read(sqlite3 *db, GPtrArray *problems, GError **error)
     g_ptr_array_add(problems, g_strdup_printf("%s: %u rows could be read",
                                               damage->message, rows->len));
     return g_steal_pointer(&rows);
+}
+
+/* Terms ------------------------------------------------------------------- */
+
+static gboolean
+take_terms(Query *query, CfsDbTerms *terms)
+{
+    const void *history;
+    PveReader reader;
+
+    /* A NULL would read as 0, and a number as a text. */
+    for (int i = 0; i < 5; i++) {
+        if (sqlite3_column_type(query, i) != SQLITE_INTEGER ||
+            (i != 3 && sqlite3_column_int64(query, i) < 0)) {
+            return FALSE;
+        }
+    }
+    terms->record.term = (guint64)sqlite3_column_int64(query, 0);
+    terms->record.seen = (guint64)sqlite3_column_int64(query, 1);
+    terms->record.acked = (guint64)sqlite3_column_int64(query, 2);
+    terms->record.cluster_id = (guint64)sqlite3_column_int64(query, 3);
+    terms->version = (guint64)sqlite3_column_int64(query, 4);
+    history = sqlite3_column_blob(query, 5);
+    pve_reader_init(&reader, history, (gsize)sqlite3_column_bytes(query, 5));
+    return cfs_term_history_read(&reader, &terms->record);
+}
+
+gboolean
+cfs_dbfile_read_terms(sqlite3 *db,
+                      CfsDbTerms *terms,
+                      GPtrArray *problems,
+                      GError **error)
+{
+    g_autoptr(Query) query = NULL;
+    gboolean has = FALSE;
+    int code;
+
+    memset(terms, 0, sizeof(*terms));
+    if (!has_table(db, "pmxcfs_terms", &has, error)) {
+        return FALSE;
+    }
+    if (!has) {
+        return TRUE;
+    }
+    query = prepare(db,
+                    "SELECT term, seen, acked, cluster, version, history"
+                    " FROM pmxcfs_terms WHERE id = 0",
+                    NULL);
+    code = query != NULL ? sqlite3_step(query) : SQLITE_ERROR;
+    if (code == SQLITE_ROW && take_terms(query, terms)) {
+        return TRUE;
+    }
+    memset(terms, 0, sizeof(*terms));
+    if (code != SQLITE_DONE && problems != NULL) {
+        g_ptr_array_add(problems,
+                        g_strdup("dropped: the record of terms makes no sense,"
+                                 " this copy claims none"));
+    }
+    return TRUE;
+}
+
+int
+cfs_dbfile_put_terms(sqlite3 *db, const CfsDbTerms *terms)
+{
+    g_autoptr(GByteArray) history = g_byte_array_new();
+    g_autoptr(Query) query = NULL;
+    int code = sqlite3_exec(db, cfs_dbfile_terms_schema, NULL, NULL, NULL);
+
+    if (code == SQLITE_OK) {
+        code = sqlite3_prepare_v2(
+            db,
+            "INSERT INTO pmxcfs_terms"
+            " (id, term, seen, acked, cluster, version, history)"
+            " VALUES (0, ?1, ?2, ?3, ?4, ?5, ?6)"
+            " ON CONFLICT (id) DO UPDATE SET term = ?1, seen = ?2,"
+            " acked = ?3, cluster = ?4, version = ?5, history = ?6",
+            -1, &query, NULL);
+    }
+    if (code != SQLITE_OK) {
+        return code;
+    }
+    cfs_term_history_write(history, &terms->record);
+    sqlite3_bind_int64(query, 1, (sqlite3_int64)terms->record.term);
+    sqlite3_bind_int64(query, 2, (sqlite3_int64)terms->record.seen);
+    sqlite3_bind_int64(query, 3, (sqlite3_int64)terms->record.acked);
+    sqlite3_bind_int64(query, 4, (sqlite3_int64)terms->record.cluster_id);
+    sqlite3_bind_int64(query, 5, (sqlite3_int64)terms->version);
+    sqlite3_bind_blob64(query, 6, history->len > 0 ? history->data : (void *)"",
+                        history->len, SQLITE_STATIC);
+    return sqlite3_step(query);
 }
 
 /* Writing ----------------------------------------------------------------- */
@@ -321,7 +419,17 @@ execute(sqlite3 *db, const char *sql, GError **error)
 }
 
 static gboolean
-fill(const char *path, GPtrArray *entries, GError **error)
+insert_terms(sqlite3 *db, const CfsDbTerms *terms, GError **error)
+{
+    return terms == NULL || cfs_dbfile_put_terms(db, terms) == SQLITE_DONE ||
+           cfs_dbfile_error(db, "writing the record of terms: ", error);
+}
+
+static gboolean
+fill(const char *path,
+     GPtrArray *entries,
+     const CfsDbTerms *terms,
+     GError **error)
 {
     sqlite3 *db = NULL;
     gboolean is_done =
@@ -333,7 +441,8 @@ fill(const char *path, GPtrArray *entries, GError **error)
                 "; PRAGMA synchronous=FULL; BEGIN IMMEDIATE",
                 error) &&
         execute(db, cfs_dbfile_schema, error) &&
-        insert_all(db, entries, error) && execute(db, "COMMIT", error);
+        insert_all(db, entries, error) && insert_terms(db, terms, error) &&
+        execute(db, "COMMIT", error);
 
     (void)sqlite3_close(db);
     return is_done;
@@ -362,7 +471,10 @@ flush_directory(const char *path, GError **error)
 }
 
 gboolean
-cfs_dbfile_write(const char *path, GPtrArray *entries, GError **error)
+cfs_dbfile_write(const char *path,
+                 GPtrArray *entries,
+                 const CfsDbTerms *terms,
+                 GError **error)
 {
     g_autofree char *temporary = g_strconcat(path, ".tmp", NULL);
     PVE_AUTOFD(fd) = -1;
@@ -374,7 +486,7 @@ cfs_dbfile_write(const char *path, GPtrArray *entries, GError **error)
     if (fd < 0 || fchmod(fd, 0600) < 0) {
         return pve_errno_error(error, "create", temporary);
     }
-    if (!fill(temporary, entries, error)) {
+    if (!fill(temporary, entries, terms, error)) {
         g_prefix_error(error, "write %s: ", temporary);
         remove_file(temporary, "");
         remove_file(temporary, "-journal");

@@ -19,10 +19,21 @@
 #include <glib.h>
 #include <sqlite3.h>
 
+#include "pmxcfs/core/extension.h"
 #include "pmxcfs/core/repair.h"
 
-/* The only table, to the letter as the reference makes it. */
+/* The table of the tree, to the letter as the reference makes it. */
 extern const char cfs_dbfile_schema[];
+
+/* What is kept of terms (terms.h): one row of a table of ours, made with the
+ * first term. The reference reads and writes the other table alone; a database
+ * goes to it and comes back with what it then holds. */
+extern const char cfs_dbfile_terms_schema[];
+typedef struct {
+    CfsTermRecord record;
+    guint64 version; /* of the tree it was stored with */
+} CfsDbTerms;
+
 /* Each change writes whole pages, that of the version record among them: the
  * smaller they are, the less goes to the disk. Only a new database takes it. */
 #define CFS_DBFILE_PAGE_BYTES "512"
@@ -40,9 +51,21 @@ sqlite3 *cfs_dbfile_open_readonly(const char *path, GError **error);
  * told in @problems (of char *), and the rest is given. */
 GPtrArray *cfs_dbfile_read(sqlite3 *db, GPtrArray *problems, GError **error);
 
+/* All zeros where there is none, or none that we understand: then @problems,
+ * unless NULL, says so. */
+gboolean cfs_dbfile_read_terms(sqlite3 *db,
+                               CfsDbTerms *terms,
+                               GPtrArray *problems,
+                               GError **error);
+/* Within the caller's transaction. Returns SQLite's code. */
+int cfs_dbfile_put_terms(sqlite3 *db, const CfsDbTerms *terms);
+
 /* Makes a complete, flushed database of @entries (of CfsEntry, with the root)
- * at @path, mode 0600, in the place of what is there. */
-gboolean cfs_dbfile_write(const char *path, GPtrArray *entries, GError **error);
+ * at @path, mode 0600, in the place of what is there. @terms: NULL for none. */
+gboolean cfs_dbfile_write(const char *path,
+                          GPtrArray *entries,
+                          const CfsDbTerms *terms,
+                          GError **error);
 
 /* Returns: (owned) PATH.new. */
 char *cfs_dbfile_new_path(const char *path);

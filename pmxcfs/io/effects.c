@@ -27,6 +27,14 @@ typedef struct {
     CfsEntry *entry;
 } Waiting;
 
+/* A barrier that waits. */
+typedef struct {
+    guint64 token; /* the key */
+    CfsEffectsSynced done;
+    gpointer data;
+    guint64 id;
+} Sync;
+
 struct CfsEffects {
     CfsReplica *replica;
     CfsStore *store;
@@ -44,6 +52,9 @@ struct CfsEffects {
     gboolean has_stores; /* submitted, not yet to be committed */
     gboolean is_awaited; /* ... and an answer waits for them */
     guint lazy_commit;   /* timer */
+
+    GHashTable *syncs; /* token -> Sync */
+    guint64 last_sync;
 
     GQueue waiting;    /* of Waiting, in the order of their numbers */
     guint64 submitted; /* newest number */
@@ -90,12 +101,27 @@ run_send(CfsEffects *self, CfsEffect *effect)
     }
 }
 
+/* Returns: @terms, filled in, or NULL. */
+static const CfsDbTerms *
+terms_of(const CfsEffect *effect, CfsDbTerms *terms)
+{
+    if (effect->store.terms == NULL) {
+        return NULL;
+    }
+    terms->record = *effect->store.terms;
+    terms->version = effect->store.terms_version;
+    return terms;
+}
+
 static void
 run_store(CfsEffects *self, CfsEffect *effect)
 {
+    CfsDbTerms terms;
+
     if (self->store != NULL) {
-        self->submitted = cfs_store_submit(self->store, effect->store.puts,
-                                           effect->store.deletes);
+        self->submitted =
+            cfs_store_submit(self->store, effect->store.puts,
+                             effect->store.deletes, terms_of(effect, &terms));
         self->has_stores = TRUE;
     }
 }
@@ -179,6 +205,39 @@ run_cluster_log(CfsEffects *self, CfsEffect *effect)
     }
 }
 
+static void dispatch(CfsEffects *self, CfsEvent *event);
+
+/* Of the FLUSH effect, which is one at a time. */
+static void
+on_flushed(gpointer data, guint64 token, int verdict)
+{
+    CfsEvent event = {.kind = CFS_EVENT_FLUSHED,
+                      .flushed = {.token = token, .problem = verdict}};
+
+    dispatch(data, &event);
+}
+
+static void
+run_flush(CfsEffects *self, CfsEffect *effect)
+{
+    if (self->store != NULL) {
+        cfs_store_flush(self->store, on_flushed, self, effect->flush);
+    }
+}
+
+static void
+run_reply_sync(CfsEffects *self, CfsEffect *effect)
+{
+    guint64 token = effect->reply_sync.id;
+    g_autofree Sync *sync = g_hash_table_lookup(self->syncs, &token);
+
+    if (sync != NULL) {
+        (void)g_hash_table_steal(self->syncs, &token);
+        sync->done(sync->data, sync->id, effect->reply_sync.verdict,
+                   effect->reply_sync.level);
+    }
+}
+
 static void
 run_overruled(CfsEffects *self, CfsEffect *effect)
 {
@@ -199,6 +258,8 @@ static const RunEffect run_effect[] = {
     [CFS_EFFECT_LEAVE] = run_leave,
     [CFS_EFFECT_CONTINUE] = run_continue,
     [CFS_EFFECT_CLUSTER_LOG] = run_cluster_log,
+    [CFS_EFFECT_FLUSH] = run_flush,
+    [CFS_EFFECT_REPLY_SYNC] = run_reply_sync,
     [CFS_EFFECT_OVERRULED] = run_overruled,
 };
 
@@ -481,14 +542,42 @@ cfs_effects_quorum(CfsEffects *self, gboolean quorate)
     }
 }
 
-void
-cfs_effects_flush(CfsEffects *self,
-                  CfsStoreFlushed done,
-                  gpointer data,
-                  guint64 id)
+guint64
+cfs_effects_sync(CfsEffects *self,
+                 CfsEffectsSynced done,
+                 gpointer data,
+                 guint64 id)
 {
+    guint64 token = ++self->last_sync;
+    CfsEvent event = {.kind = CFS_EVENT_SYNC, .sync_id = token};
+    Sync *sync = g_new0(Sync, 1);
+
     g_assert(self->store != NULL);
-    cfs_store_flush(self->store, done, data, id);
+    sync->token = token;
+    sync->done = done;
+    sync->data = data;
+    sync->id = id;
+    g_hash_table_insert(self->syncs, &sync->token, sync);
+    dispatch(self, &event);
+    return token;
+}
+
+void
+cfs_effects_sync_cancel(CfsEffects *self, guint64 token)
+{
+    CfsEvent event = {.kind = CFS_EVENT_SYNC_CANCEL, .sync_id = token};
+
+    if (g_hash_table_remove(self->syncs, &token)) {
+        dispatch(self, &event);
+    }
+}
+
+void
+cfs_effects_nodes(CfsEffects *self, guint n_nodes)
+{
+    CfsEvent event = {.kind = CFS_EVENT_NODES, .n_nodes = n_nodes};
+
+    dispatch(self, &event);
 }
 
 gboolean
@@ -591,6 +680,8 @@ cfs_effects_new(CfsReplica *replica)
     CfsEffects *self = g_new0(CfsEffects, 1);
 
     self->replica = replica;
+    self->syncs =
+        g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, g_free);
     self->tick =
         g_timeout_add_full(CFS_PRIORITY_GROUP, TICK_MS, on_tick, self, NULL);
     return self;
@@ -607,5 +698,6 @@ cfs_effects_free(CfsEffects *self)
     g_clear_handle_id(&self->lazy_commit, g_source_remove);
     g_queue_clear_full(&self->queue, (GDestroyNotify)cfs_effect_free);
     g_queue_clear_full(&self->waiting, (GDestroyNotify)waiting_free);
+    g_hash_table_unref(self->syncs);
     g_free(self);
 }

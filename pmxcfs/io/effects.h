@@ -86,11 +86,33 @@ void cfs_effects_quorum(CfsEffects *self, gboolean quorate);
 /* A CfsStoreReport; @self is the data. */
 void cfs_effects_stored(gpointer self, guint64 committed, int problem);
 
-/* Answers when everything applied so far is on this node's stable storage. */
-void cfs_effects_flush(CfsEffects *self,
-                       CfsStoreFlushed done,
-                       gpointer data,
-                       guint64 id);
+/* The barrier behind fsync(2) and the IPC call `sync`: answers when everything
+ * that this node has applied when asked is on stable storage, and says how far
+ * that reached:
+ *
+ *   verdict 0, MAJORITY  on a strict majority of the nodes of the node list
+ *   verdict 0, LOCAL     on this node; no more is to be had now: no cluster,
+ *                        reference peers, or too few members of ours
+ *   EIO                  not known to be safe: no quorum, the members of the
+ *                        group changed and did not agree again within 10 s, a
+ *                        merge overruled it, too many disks failed
+ *   ENOSPC, EBUSY, EIO   what this node's disk said
+ *
+ * It waits as long as the disks do; cfs_effects_sync_cancel() ends that. */
+typedef void (*CfsEffectsSynced)(gpointer data,
+                                 guint64 id,
+                                 int verdict,
+                                 CfsSyncLevel level);
+/* @id comes back with the answer, and is the caller's. Returns: the token for
+ * cfs_effects_sync_cancel(). The answer may come before this returns. */
+guint64 cfs_effects_sync(CfsEffects *self,
+                         CfsEffectsSynced done,
+                         gpointer data,
+                         guint64 id);
+/* No answer comes any more. Unknown tokens are fine: it was just answered. */
+void cfs_effects_sync_cancel(CfsEffects *self, guint64 token);
+/* How many nodes corosync's node list has. */
+void cfs_effects_nodes(CfsEffects *self, guint n_nodes);
 /* FALSE while answers are given from memory. */
 gboolean cfs_effects_is_durable(CfsEffects *self);
 CfsReplica *cfs_effects_replica(CfsEffects *self);

@@ -4,6 +4,7 @@
 #include "pmxcfs/io/fuse-private.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -80,13 +81,32 @@ finish_attributes(CfsFuse *self,
 }
 
 static void
-finish_write(CfsFuse *self, CfsFuseParked *parked, int verdict, CfsEntry *entry)
+finish_safe_write(CfsFuse *self,
+                  CfsFuseParked *parked,
+                  int verdict,
+                  CfsEntry *entry)
 {
     if (verdict != 0) {
         cfs_fuse_reply_verdict(parked->req, verdict);
     } else {
         (void)fuse_reply_write(parked->req, parked->size);
     }
+}
+
+static void
+finish_write(CfsFuse *self, CfsFuseParked *parked, int verdict, CfsEntry *entry)
+{
+    CfsFuseParked *barrier;
+
+    /* The kernel leaves O_SYNC and O_DSYNC to us; the latter has one bit of the
+     * former (open(2)). */
+    if (verdict != 0 || (parked->info.flags & O_DSYNC) == 0) {
+        finish_safe_write(self, parked, verdict, entry);
+        return;
+    }
+    barrier = cfs_fuse_park(self, parked->req, finish_safe_write);
+    barrier->size = parked->size;
+    cfs_fuse_submit_flush(self, barrier);
 }
 
 /* Attributes -------------------------------------------------------------- */
@@ -525,14 +545,20 @@ write_view(CfsFuse *self,
     }
 }
 
+/* @end: where the kernel thinks an append goes. */
 static void
-submit_write(
-    CfsFuse *self, fuse_req_t req, const char *path, GBytes *data, off_t offset)
+submit_write(CfsFuse *self,
+             fuse_req_t req,
+             const struct fuse_file_info *info,
+             const CfsOp *op,
+             off_t end)
 {
-    g_autoptr(CfsOp) op = cfs_op_new_write(path, data, (guint32)offset);
     CfsFuseParked *parked = cfs_fuse_park(self, req, finish_write);
 
-    parked->size = g_bytes_get_size(data);
+    parked->size = g_bytes_get_size(op->data);
+    parked->info.flags = info->flags;
+    parked->is_append = op->is_append;
+    parked->end = end;
     cfs_fuse_submit(self, parked, op);
 }
 
@@ -546,8 +572,11 @@ cfs_fuse_op_write(fuse_req_t req,
 {
     CfsFuse *self = cfs_fuse_self(req);
     const CfsFuseHandle *handle = cfs_fuse_handle(info);
+    gboolean is_append = (info->flags & O_APPEND) != 0;
+    const off_t kernel_offset = offset;
     g_autoptr(GBytes) data = NULL;
     g_autofree char *path = NULL;
+    g_autoptr(CfsOp) op = NULL;
     int verdict;
 
     if (handle == NULL) {
@@ -559,8 +588,9 @@ cfs_fuse_op_write(fuse_req_t req,
         return;
     }
     verdict = find_path(self, &handle->node, handle, &path);
-    if (verdict == 0 && (info->flags & O_APPEND) != 0) {
-        /* The kernel's idea of the end may be older than ours. */
+    if (verdict == 0 && is_append) {
+        /* The kernel's idea of the end may be older than ours, and ours older
+         * than that of the group, which decides. */
         offset = handle->record->entry->size;
     }
     if (verdict == 0) {
@@ -571,7 +601,9 @@ cfs_fuse_op_write(fuse_req_t req,
         return;
     }
     data = g_bytes_new(bytes, size);
-    submit_write(self, req, path, data, offset);
+    op = is_append ? cfs_op_new_append(path, data)
+                   : cfs_op_new_write(path, data, (guint32)offset);
+    submit_write(self, req, info, op, kernel_offset);
 }
 
 /* Of a file: (owned) at most @size of its bytes. */
@@ -604,6 +636,7 @@ cfs_fuse_op_copy_file_range(fuse_req_t req,
     const CfsFuseHandle *out = cfs_fuse_handle(info_out);
     g_autoptr(GBytes) data = NULL;
     g_autofree char *path = NULL;
+    g_autoptr(CfsOp) op = NULL;
     int verdict;
 
     if (in == NULL || out == NULL || in->record == NULL ||
@@ -624,10 +657,11 @@ cfs_fuse_op_copy_file_range(fuse_req_t req,
         (void)fuse_reply_write(req, 0);
         return;
     }
-    submit_write(self, req, path, data, offset_out);
+    op = cfs_op_new_write(path, data, (guint32)offset_out);
+    submit_write(self, req, info_out, op, offset_out);
 }
 
-/* A barrier over everything this node has applied. */
+/* A barrier over everything this node has applied: effects.h. */
 void
 cfs_fuse_op_fsync(fuse_req_t req,
                   fuse_ino_t ino,

@@ -69,6 +69,9 @@ on_grace_over(gpointer data)
     }
     fuse_req_interrupt_func(parked->req, NULL, NULL);
     cfs_fuse_reply_verdict(parked->req, EINTR);
+    if (parked->sync != 0) {
+        cfs_effects_sync_cancel(self->effects, parked->sync);
+    }
     (void)g_hash_table_remove(self->parked, &id);
     return G_SOURCE_REMOVE;
 }
@@ -129,7 +132,7 @@ cfs_fuse_submit(CfsFuse *self, CfsFuseParked *parked, const CfsOp *op)
 }
 
 static void
-on_flushed(gpointer data, guint64 id, int verdict)
+on_synced(gpointer data, guint64 id, int verdict, CfsSyncLevel level)
 {
     cfs_fuse_unpark(data, id, verdict, NULL);
 }
@@ -137,11 +140,17 @@ on_flushed(gpointer data, guint64 id, int verdict)
 void
 cfs_fuse_submit_flush(CfsFuse *self, CfsFuseParked *parked)
 {
+    guint64 id = parked->id, token;
+
     parked->timing = CFS_TIMING_FSYNC;
     parked->since_us = g_get_monotonic_time();
     g_hash_table_insert(self->parked, &parked->id, parked);
     fuse_req_interrupt_func(parked->req, on_interrupt, parked);
-    cfs_effects_flush(self->effects, on_flushed, self, parked->id);
+    token = cfs_effects_sync(self->effects, on_synced, self, id);
+    parked = g_hash_table_lookup(self->parked, &id);
+    if (parked != NULL) { /* not answered yet */
+        parked->sync = token;
+    }
 }
 
 static gboolean
@@ -179,6 +188,18 @@ cfs_fuse_on_settled(CfsFuse *self)
     }
 }
 
+/* Several nodes append: the kernel has put the bytes where the file ended for
+ * it, which may be in the midst of another's. */
+static gboolean
+went_elsewhere(const CfsFuseParked *parked, GPtrArray *changes)
+{
+    const CfsChange *change =
+        changes->len > 0 ? g_ptr_array_index(changes, 0) : NULL;
+
+    return parked->is_append && (change == NULL || change->before == NULL ||
+                                 (off_t)change->before->size != parked->end);
+}
+
 gboolean
 cfs_fuse_note_applied(CfsFuse *self, guint64 id, GPtrArray *changes)
 {
@@ -189,7 +210,7 @@ cfs_fuse_note_applied(CfsFuse *self, guint64 id, GPtrArray *changes)
     }
     g_clear_pointer(&parked->changes, g_ptr_array_unref);
     parked->changes = g_ptr_array_ref(changes);
-    return TRUE;
+    return !went_elsewhere(parked, changes);
 }
 
 void

@@ -75,11 +75,14 @@ struct CfsFuseParked {
     fuse_req_t req;
     CfsFuseFinish finish;
     guint interrupt_timer;
+    guint64 sync;     /* of a barrier: for cfs_effects_sync_cancel(), else 0 */
     guint impatience; /* of one that waits for a step */
     guint64 step;
     CfsTimingKind timing;
     gint64 since_us;    /* 0: its time is not of interest */
     GPtrArray *changes; /* of CfsChange: what it did; NULL: nothing yet */
+    gboolean is_append;
+    off_t end; /* APPEND: where the kernel thinks it goes */
     /* As far as the finish needs it. */
     struct fuse_file_info info;
     fuse_ino_t ino;
@@ -150,7 +153,8 @@ void cfs_fuse_await_settled(CfsFuse *self, CfsFuseParked *parked);
 /* Some have. */
 void cfs_fuse_on_settled(CfsFuse *self);
 void cfs_fuse_unpark(CfsFuse *self, guint64 id, int verdict, CfsEntry *entry);
-/* The request has done this. FALSE: nobody waits for its answer any more. */
+/* The request has done this. FALSE: the kernel will not know it by the answer:
+ * nobody waits for that any more, or it went elsewhere. */
 gboolean cfs_fuse_note_applied(CfsFuse *self, guint64 id, GPtrArray *changes);
 /* Answers all with @verdict. */
 void cfs_fuse_refuse_parked(CfsFuse *self, int verdict);

@@ -210,7 +210,8 @@ replace(CfsRecovery *self, CfsStore **store, GError **error)
     g_autofree char *keep = cfs_dbfile_aside(self->path, "corrupt");
 
     g_clear_pointer(store, cfs_store_abandon);
-    if (!cfs_dbfile_write(fresh, self->repair->entries, error) ||
+    /* What had to be repaired claims no term: any whole copy is newer. */
+    if (!cfs_dbfile_write(fresh, self->repair->entries, NULL, error) ||
         !cfs_dbfile_install(self->path, keep, error)) {
         return FALSE;
     }

@@ -394,7 +394,7 @@ keep_database(Job *job, const char *folder)
         needed += ((const CfsEntry *)job->whole->pdata[i])->size + ROW_BYTES;
     }
     if (!check_room(folder, needed, SPARE_DATABASE_BYTES, &error) ||
-        !cfs_dbfile_write(path, job->whole, &error)) {
+        !cfs_dbfile_write(path, job->whole, NULL, &error)) {
         g_warning("the copy of this node before the synchronisation is not "
                   "kept: %s",
                   error->message);

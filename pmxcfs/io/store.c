@@ -97,15 +97,18 @@ struct CfsStore {
     guint64 n_failed, n_rows, n_checkpoints;
     guint64 log_bytes; /* written to it, since we began */
     GCond wake;
-    GHashTable *pending; /* inode -> CfsEntry, or NULL: delete */
-    guint64 submitted;   /* number of the newest in pending */
-    gboolean is_wanted;  /* the thread may take pending */
+    GHashTable *pending;       /* inode -> CfsEntry, or NULL: delete */
+    CfsDbTerms *pending_terms; /* NULL: unchanged */
+    CfsDbTerms *terms;         /* the newest; NULL: none */
+    guint64 submitted;         /* number of the newest in pending */
+    gboolean is_wanted;        /* the thread may take pending */
     gboolean is_closing;
     gboolean is_done;     /* the thread needs nothing of us any more */
     gint64 retry_at;      /* monotonic; 0: the last attempt went well */
     gint64 look_at;       /* monotonic */
     gboolean is_detached; /* our files are not those at our path */
     GPtrArray *whole;     /* then: everything, once the loop gave it */
+    CfsDbTerms *whole_terms;
     guint64 whole_number; /* all up to this is in it */
     GQueue flushes;       /* of Flush, waiting */
     GQueue answers;       /* of Flush, decided */
@@ -122,6 +125,21 @@ entry_free(gpointer entry)
     if (entry != NULL) {
         cfs_entry_unref(entry);
     }
+}
+
+static CfsDbTerms *
+copy_terms(const CfsDbTerms *terms)
+{
+    return terms != NULL ? g_memdup2(terms, sizeof(*terms)) : NULL;
+}
+
+static void
+set_terms(CfsDbTerms **place, const CfsDbTerms *terms)
+{
+    CfsDbTerms *copy = copy_terms(terms);
+
+    g_free(*place);
+    *place = copy;
 }
 
 static GHashTable *
@@ -293,6 +311,8 @@ store_free(CfsStore *self)
 {
     close_connection(self, TRUE);
     g_hash_table_unref(self->pending);
+    g_free(self->pending_terms);
+    g_free(self->terms);
     g_queue_clear_full(&self->flushes, g_free);
     g_queue_clear_full(&self->answers, g_free);
     g_clear_handle_id(&self->report_watch, g_source_remove);
@@ -300,6 +320,7 @@ store_free(CfsStore *self)
     g_mutex_clear(&self->mutex);
     g_cond_clear(&self->wake);
     g_clear_pointer(&self->whole, g_ptr_array_unref);
+    g_free(self->whole_terms);
     g_free(self->log_path);
     g_free(self->path);
     g_free(self);
@@ -373,6 +394,28 @@ GPtrArray *
 cfs_store_load(CfsStore *self, GPtrArray *problems, GError **error)
 {
     return cfs_dbfile_read(self->db, problems, error);
+}
+
+void
+cfs_store_load_terms(CfsStore *self, CfsDbTerms *terms)
+{
+    g_autoptr(GPtrArray) problems = g_ptr_array_new_with_free_func(g_free);
+    g_autoptr(GError) error = NULL;
+    const CfsDbTerms none = {0};
+
+    *terms = none;
+    if (self->db != NULL &&
+        !cfs_dbfile_read_terms(self->db, terms, problems, &error)) {
+        g_warning("%s: the record of terms cannot be read: %s", self->path,
+                  error->message);
+        *terms = none;
+    }
+    for (guint i = 0; i < problems->len; i++) {
+        g_warning("%s: %s", self->path, (char *)problems->pdata[i]);
+    }
+    if (memcmp(terms, &none, sizeof(none)) != 0) {
+        self->terms = g_memdup2(terms, sizeof(*terms));
+    }
 }
 
 /* Writing ----------------------------------------------------------------- */
@@ -455,7 +498,7 @@ write_rows(CfsStore *self, GHashTable *rows)
 
 /* Returns 0, or the errno with everything rolled back. */
 static int
-write_transaction(CfsStore *self, GHashTable *rows)
+write_transaction(CfsStore *self, GHashTable *rows, const CfsDbTerms *terms)
 {
     int problem = run(self, STATEMENT_BEGIN);
 
@@ -463,6 +506,9 @@ write_transaction(CfsStore *self, GHashTable *rows)
         return problem;
     }
     problem = write_rows(self, rows);
+    if (problem == 0 && terms != NULL) {
+        problem = errno_of(self->db, cfs_dbfile_put_terms(self->db, terms));
+    }
     if (problem == 0) {
         problem = run(self, STATEMENT_COMMIT);
     }
@@ -573,7 +619,9 @@ set_whole(CfsStore *self, GPtrArray *entries)
     g_clear_pointer(&self->whole, g_ptr_array_unref);
     self->whole = entries;
     self->whole_number = self->submitted;
+    set_terms(&self->whole_terms, self->terms);
     g_hash_table_remove_all(self->pending);
+    g_clear_pointer(&self->pending_terms, g_free);
 }
 
 /* On the loop, outside of any change to the tree. */
@@ -709,13 +757,16 @@ settle(CfsStore *self, GError **error)
 
 /* What somebody put in our place is kept beside. */
 static gboolean
-write_anew(CfsStore *self, GPtrArray *entries, GError **error)
+write_anew(CfsStore *self,
+           GPtrArray *entries,
+           const CfsDbTerms *terms,
+           GError **error)
 {
     g_autofree char *fresh = cfs_dbfile_new_path(self->path);
     g_autofree char *aside = cfs_dbfile_aside(self->path, "replaced");
     gboolean is_other;
 
-    if (!cfs_dbfile_write(fresh, entries, error)) {
+    if (!cfs_dbfile_write(fresh, entries, terms, error)) {
         return FALSE;
     }
     is_other = self->is_kept || (self->file_id.is_known &&
@@ -739,11 +790,12 @@ static void
 write_whole(CfsStore *self)
 {
     g_autoptr(GPtrArray) entries = g_ptr_array_ref(self->whole);
+    g_autofree CfsDbTerms *terms = copy_terms(self->whole_terms);
     g_autoptr(GError) error = NULL;
     gboolean is_written;
 
     g_mutex_unlock(&self->mutex);
-    is_written = write_anew(self, entries, &error);
+    is_written = write_anew(self, entries, terms, &error);
     g_mutex_lock(&self->mutex);
     if (is_written) {
         g_message("wrote %s anew, nothing was lost", self->path);
@@ -812,7 +864,7 @@ wait_for_work(CfsStore *self)
 /* With the mutex held. Rows that could not be written are pending again,
  * where nothing newer came meanwhile. */
 static void
-put_back(CfsStore *self, GHashTable *rows)
+put_back(CfsStore *self, GHashTable *rows, const CfsDbTerms *terms)
 {
     GHashTableIter iter;
     gpointer inode, row;
@@ -824,17 +876,24 @@ put_back(CfsStore *self, GHashTable *rows)
                      row != NULL ? cfs_entry_ref(row) : NULL);
         }
     }
+    if (terms != NULL && self->pending_terms == NULL) {
+        set_terms(&self->pending_terms, terms);
+    }
 }
 
 /* With the mutex held. What the disk said to @rows and @flushes. */
 static void
-settle_attempt(CfsStore *self, GHashTable *rows, guint64 number, int problem)
+settle_attempt(CfsStore *self,
+               GHashTable *rows,
+               const CfsDbTerms *terms,
+               guint64 number,
+               int problem)
 {
     if (problem == 0) {
         self->committed = number;
         self->retry_at = 0;
     } else {
-        put_back(self, rows);
+        put_back(self, rows, terms);
         self->retry_at = g_get_monotonic_time() + RETRY_US;
     }
     self->problem = problem;
@@ -860,6 +919,7 @@ static void
 write_pending(CfsStore *self)
 {
     g_autoptr(GHashTable) rows = g_steal_pointer(&self->pending);
+    g_autofree CfsDbTerms *terms = g_steal_pointer(&self->pending_terms);
     guint64 number = self->submitted;
     GQueue flushes = self->flushes;
     gint64 began_us = g_get_monotonic_time();
@@ -872,8 +932,8 @@ write_pending(CfsStore *self)
     g_queue_init(&self->flushes);
     g_mutex_unlock(&self->mutex);
 
-    if (g_hash_table_size(rows) > 0) {
-        problem = write_transaction(self, rows);
+    if (g_hash_table_size(rows) > 0 || terms != NULL) {
+        problem = write_transaction(self, rows, terms);
     }
     flush_problem = problem;
     if (problem == 0 && !g_queue_is_empty(&flushes)) {
@@ -884,7 +944,7 @@ write_pending(CfsStore *self)
     g_mutex_lock(&self->mutex);
     self->look_at = g_get_monotonic_time() + LOOK_US;
     if (has_lost) {
-        put_back(self, rows);
+        put_back(self, rows, terms);
         /* Those that wait go on waiting. */
         while ((flush = g_queue_pop_tail(&flushes)) != NULL) {
             g_queue_push_head(&self->flushes, flush);
@@ -893,7 +953,7 @@ write_pending(CfsStore *self)
         note_detached(self);
         return;
     }
-    settle_attempt(self, rows, number, problem);
+    settle_attempt(self, rows, terms, number, problem);
     count_attempt(self, g_hash_table_size(rows), began_us);
     while ((flush = g_queue_pop_head(&flushes)) != NULL) {
         flush->verdict = flush_problem;
@@ -955,7 +1015,8 @@ static gboolean
 has_rest(CfsStore *self)
 {
     return (self->is_detached && self->whole != NULL) ||
-           (!self->is_detached && g_hash_table_size(self->pending) > 0);
+           (!self->is_detached && (g_hash_table_size(self->pending) > 0 ||
+                                   self->pending_terms != NULL));
 }
 
 /* With the mutex held. The last chance of what is pending. The loop, which
@@ -1044,7 +1105,10 @@ cfs_store_start(CfsStore *self,
 /* The loop's side --------------------------------------------------------- */
 
 guint64
-cfs_store_submit(CfsStore *self, GPtrArray *puts, GArray *deletes)
+cfs_store_submit(CfsStore *self,
+                 GPtrArray *puts,
+                 GArray *deletes,
+                 const CfsDbTerms *terms)
 {
     G_GNUC_UNUSED g_autoptr(GMutexLocker) lock =
         g_mutex_locker_new(&self->mutex);
@@ -1056,6 +1120,10 @@ cfs_store_submit(CfsStore *self, GPtrArray *puts, GArray *deletes)
         CfsEntry *entry = puts->pdata[i];
 
         rows_set(self->pending, entry->inode, cfs_entry_ref(entry));
+    }
+    if (terms != NULL) {
+        set_terms(&self->pending_terms, terms);
+        set_terms(&self->terms, terms);
     }
     return ++self->submitted;
 }
@@ -1140,6 +1208,7 @@ end_thread(CfsStore *self)
     if (self->whole == NULL) {
         self->whole = g_steal_pointer(&entries);
         self->whole_number = self->submitted;
+        set_terms(&self->whole_terms, self->terms);
     }
     self->is_closing = TRUE;
     g_cond_broadcast(&self->wake);

@@ -28,6 +28,7 @@
 
 #include "pmxcfs/core/metrics.h"
 #include "pmxcfs/core/repair.h"
+#include "pmxcfs/io/dbfile.h"
 
 #include <glib.h>
 
@@ -50,6 +51,9 @@ CfsStore *cfs_store_open(const char *path, GError **error);
 /* Returns: (owned array of CfsRow) all rows, whatever they hold. Empty for a
  * new database. @problems: as of cfs_dbfile_read(). */
 GPtrArray *cfs_store_load(CfsStore *self, GPtrArray *problems, GError **error);
+/* What the file keeps of terms; zeros where there is nothing. Before
+ * cfs_store_start(). */
+void cfs_store_load_terms(CfsStore *self, CfsDbTerms *terms);
 /* One transaction, now: makes the table when it is missing, and the rows.
  * A database that was cut off before this is still a new one. */
 gboolean cfs_store_create(CfsStore *self, GPtrArray *entries, GError **error);
@@ -71,9 +75,12 @@ gboolean cfs_store_start(CfsStore *self,
                          gpointer data,
                          GError **error);
 /* Merges into what is pending. @deletes of guint64 inode, or NULL; done before
- * the @puts of CfsEntry, of which inode 0 is the version record. Returns: its
- * number, counted from 1. */
-guint64 cfs_store_submit(CfsStore *self, GPtrArray *puts, GArray *deletes);
+ * the @puts of CfsEntry, of which inode 0 is the version record. @terms: NULL
+ * for no change. Returns: its number, counted from 1. */
+guint64 cfs_store_submit(CfsStore *self,
+                         GPtrArray *puts,
+                         GArray *deletes,
+                         const CfsDbTerms *terms);
 /* Lets the thread begin with what was submitted. */
 void cfs_store_commit(CfsStore *self);
 /* Answers when all that was submitted before is on stable storage. */

@@ -57,6 +57,25 @@ OPS = {
 for label, (subtype, payload) in OPS.items():
     put("op", label, bytes([subtype]) + payload)
     put("message", label, normal(subtype, payload))
+EPOCH = struct.pack("<4I", 4, 0x6B01F2CA, 1, 729)
+START = struct.pack("<QQQ", 7, 0x100, 0xABCD)
+TERM = (struct.pack("<HH", 1, 80) + EPOCH +
+        struct.pack("<QQII4Q2I", 3, 0x105, 0x6B01F2C2, 3, 7, 8, 0x103, 99,
+                    4, 1) + b"lab\0" + START)
+OURS = {
+    "term": (1, TERM),
+    "flush": (2, struct.pack("<HH", 1, 24) + EPOCH + struct.pack("<Q", 7)),
+    "ack": (3, struct.pack("<HH", 1, 36) + EPOCH +
+            struct.pack("<QQI", 7, 0x105, 0)),
+    "append": (4, struct.pack("<HHQII", 1, 16, 9, 6, 6) + b"cap/a\0hello\n"),
+}
+for label, (subtype, payload) in OURS.items():
+    put("extension", label, bytes([subtype]) + payload)
+    put("message", "ours-" + label,
+        struct.pack("<HHIII16x", 7, subtype, 1, 0x6B01F2CA, 0) + payload)
+put("extension", "history", bytes([0]) + START * 2)
+put("extension", "longer", bytes([2]) + struct.pack("<HH", 1, 32) + EPOCH +
+    struct.pack("<QQ", 7, 1))
 put("entry", "root", entry(0, b"", kind=4))
 put("entry", "file", entry(2, b"corosync.conf", b"totem {\n}\n"))
 put("index", "one", index([0]))

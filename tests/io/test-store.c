@@ -127,7 +127,7 @@ put(Fixture *f, CfsEntry *entry)
     g_ptr_array_add(puts, entry);
     g_ptr_array_add(puts, cfs_entry_new(0, 0, entry->version, 1, 77,
                                         CFS_TYPE_DIRECTORY, "", NULL));
-    return cfs_store_submit(f->store, puts, NULL);
+    return cfs_store_submit(f->store, puts, NULL, NULL);
 }
 
 /* Another connection, as a neighbour's. */
@@ -274,7 +274,7 @@ test_merge(Fixture *f, gconstpointer unused)
     (void)put(f, file(3, 3, "b", "one"));
     (void)put(f, file(3, 4, "b", "two"));
     g_array_append_val(deletes, gone);
-    (void)cfs_store_submit(f->store, NULL, deletes);
+    (void)cfs_store_submit(f->store, NULL, deletes, NULL);
     last = put(f, file(6, 6, "a", ""));
     g_assert_cmpuint(last, ==, 5);
     cfs_store_commit(f->store);

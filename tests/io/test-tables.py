@@ -435,10 +435,11 @@ row("5.1/locks/flock", flock, 0, 0, "EACCES", 0)
 row("5.1/locks/fcntl", lambda: with_fd(
     "t/f", os.O_RDONLY, lambda fd: fcntl.lockf(fd, fcntl.LOCK_SH)), 0, 0,
     "EACCES", 0)
+# Without quorum nothing is known to be safe (docs/replication.md).
 row("5.1/fsync", lambda: with_fd("t/f", os.O_RDONLY, os.fsync), 0, 0,
-    "EACCES", 0)
+    "EACCES", "EIO")
 row("5.1/fdatasync", lambda: with_fd("t/f", os.O_RDONLY, os.fdatasync), 0, 0,
-    "EACCES", 0)
+    "EACCES", "EIO")
 row("5.1/fallocate", lambda: with_fd(
     "t/f", os.O_WRONLY,
     lambda fd: check_errno(libc.fallocate(fd, 0, ctypes.c_long(0),
@@ -835,7 +836,10 @@ def outcome(who, op):
 
 def run_row(entry, who, quorate):
     name, op, wanted, then = entry
-    key = "cut" if who == "root" and not quorate else who
+    # EIO: a barrier concerns all alike: the node is cut off.
+    is_cut = not quorate and (
+        who == "root" or (wanted[who] == 0 and wanted["cut"] == "EIO"))
+    key = "cut" if is_cut else who
     if wanted[key] is None:
         return None
     if quorate:

@@ -15,6 +15,7 @@ sim_cluster_new_stopped(guint n, guint32 seed)
     SimCluster *self = g_new0(SimCluster, 1);
 
     self->n = n;
+    self->n_nodes = n;
     self->rand = g_rand_new_with_seed(seed);
     self->dice.state = seed;
     self->group = sim_group_new(n, sim_dice_next(&self->dice));
@@ -110,6 +111,18 @@ sim_interrupt(SimCluster *self, guint node)
     sim_node_interrupt(&self->nodes[node]);
 }
 
+/* Until the request that is watched has its answer. */
+static int
+await(SimCluster *self, guint64 id)
+{
+    while (self->watched == id) {
+        if (!sim_step(self)) {
+            sim_advance(self, 1000);
+        }
+    }
+    return self->watched_verdict;
+}
+
 int
 sim_change(SimCluster *self, guint node, CfsOp *op)
 {
@@ -117,12 +130,32 @@ sim_change(SimCluster *self, guint node, CfsOp *op)
 
     self->watched = id;
     sim_node_submit(&self->nodes[node], id, op);
-    while (self->watched == id) {
-        if (!sim_step(self)) {
-            sim_advance(self, 1000);
-        }
-    }
-    return self->watched_verdict;
+    return await(self, id);
+}
+
+void
+sim_submit_sync(SimCluster *self, guint node)
+{
+    sim_node_submit_sync(&self->nodes[node], ++self->next_request);
+}
+
+int
+sim_sync(SimCluster *self, guint node, CfsSyncLevel *level)
+{
+    guint64 id = ++self->next_request;
+    int verdict;
+
+    self->watched = id;
+    sim_node_submit_sync(&self->nodes[node], id);
+    verdict = await(self, id);
+    *level = self->level;
+    return verdict;
+}
+
+guint64
+sim_n_sent(SimCluster *self, guint16 subtype)
+{
+    return self->sent[subtype];
 }
 
 int
@@ -183,7 +216,8 @@ sim_can_commit(SimCluster *self, guint node)
     const SimNode *it = &self->nodes[node];
 
     return sim_node_runs(it) &&
-           sim_store_committed(it->store) < sim_store_submitted(it->store);
+           (it->flush != 0 ||
+            sim_store_committed(it->store) < sim_store_submitted(it->store));
 }
 
 gboolean

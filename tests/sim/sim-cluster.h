@@ -35,6 +35,11 @@ void sim_set_dice(SimCluster *self, guint64 seed);
 
 /* --- faults; what makes no sense now does nothing, where it says so */
 
+/* What a stopped node's member will offer: cfs_replica_set_features(); 0: it
+ * behaves as a member of the reference. */
+void sim_set_features(SimCluster *self, guint node, guint64 features);
+/* What corosync's node list has from now on; all nodes at first. */
+void sim_set_n_nodes(SimCluster *self, guint n_nodes);
 /* The process on a node, which keeps its disk; the host comes up with it. */
 void sim_start(SimCluster *self, guint node);
 /* With the times of locks that cfs_replica_save_locks() gave; NULL: none. */
@@ -81,6 +86,12 @@ guint32 sim_wall_time(SimCluster *self, guint node);
 
 /* Asks for a change; takes @op. Its result is counted, not given. */
 void sim_submit(SimCluster *self, guint node, CfsOp *op);
+/* Asks for a barrier; its result is counted, not given. */
+void sim_submit_sync(SimCluster *self, guint node);
+/* Asks, runs until the answer is there, and gives the verdict. */
+int sim_sync(SimCluster *self, guint node, CfsSyncLevel *level);
+/* How many messages of ours, of that kind, all nodes sent so far. */
+guint64 sim_n_sent(SimCluster *self, guint16 subtype);
 /* Its caller does not want to wait any longer: the oldest one's of @node. */
 void sim_interrupt(SimCluster *self, guint node);
 /* Asks, runs until the answer is there, and gives the verdict. */

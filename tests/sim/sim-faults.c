@@ -16,6 +16,24 @@ sim_start_with_locks(SimCluster *self, guint number, const char *saved)
 }
 
 void
+sim_set_features(SimCluster *self, guint node, guint64 features)
+{
+    g_assert(self->nodes[node].replica == NULL);
+    self->nodes[node].features = features;
+}
+
+void
+sim_set_n_nodes(SimCluster *self, guint n_nodes)
+{
+    self->n_nodes = n_nodes;
+    for (guint i = 0; i < self->n; i++) {
+        if (self->nodes[i].replica != NULL) {
+            sim_node_tell_nodes(&self->nodes[i]);
+        }
+    }
+}
+
+void
 sim_start(SimCluster *self, guint number)
 {
     sim_start_with_locks(self, number, NULL);

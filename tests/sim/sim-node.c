@@ -93,15 +93,44 @@ is_update(GBytes *message)
 }
 
 static void
+count_ours(SimCluster *self, GBytes *message)
+{
+    PveReader reader;
+
+    pve_reader_init_bytes(&reader, message);
+    if (pve_reader_u16(&reader) == CFS_MESSAGE_OURS) {
+        self->sent[pve_reader_u16(&reader) % G_N_ELEMENTS(self->sent)]++;
+    }
+}
+
+static void
 on_send(SimNode *self, const CfsEffect *effect)
 {
     if (self->loses_update && is_update(effect->message)) {
         self->loses_update = FALSE;
         return;
     }
+    count_ours(self->cluster, effect->message);
     if (sim_group_is_member(self->cluster->group, self->number)) {
         sim_group_send(self->cluster->group, self->number, effect->message);
     }
+}
+
+static void
+on_flush(SimNode *self, const CfsEffect *effect)
+{
+    g_assert_cmpuint(self->flush, ==, 0); /* one at a time */
+    self->flush = effect->flush;
+    self->flush_after = sim_store_submitted(self->store);
+}
+
+static void
+on_reply_sync(SimNode *self, const CfsEffect *effect)
+{
+    if (effect->reply_sync.id == self->cluster->watched) {
+        self->cluster->level = effect->reply_sync.level;
+    }
+    deliver_reply(self, effect->reply_sync.id, effect->reply_sync.verdict);
 }
 
 /* The daemon ends the connection in a later turn. */
@@ -138,6 +167,12 @@ run_effect(SimNode *self, const CfsEffect *effect)
         break;
     case CFS_EFFECT_CONTINUE:
         self->has_work = TRUE;
+        break;
+    case CFS_EFFECT_FLUSH:
+        on_flush(self, effect);
+        break;
+    case CFS_EFFECT_REPLY_SYNC:
+        on_reply_sync(self, effect);
         break;
     default:
         break;
@@ -231,6 +266,26 @@ load_tree(SimNode *self)
     return tree;
 }
 
+static void
+restore_terms(SimNode *self)
+{
+    CfsTermRecord record;
+    guint64 version;
+
+    if (sim_store_terms(self->store, &record, &version)) {
+        cfs_replica_restore_terms(self->replica, &record, version);
+    }
+}
+
+void
+sim_node_tell_nodes(SimNode *self)
+{
+    CfsEvent event = sim_node_event(self, CFS_EVENT_NODES);
+
+    event.n_nodes = self->cluster->n_nodes;
+    sim_node_step(self, &event);
+}
+
 void
 sim_node_start(SimNode *self, const char *saved_locks)
 {
@@ -243,6 +298,8 @@ sim_node_start(SimNode *self, const char *saved_locks)
     self->replica =
         cfs_replica_new(load_tree(self), cfs_views_new(name, SIM_START_TIME));
     cfs_replica_set_trace(self->replica, on_trace, self);
+    cfs_replica_set_features(self->replica, self->features);
+    restore_terms(self);
     sim_check_start(cluster->check, self->number,
                     (CfsMember){self->number + 1, self->pid}, self->replica);
     if (saved_locks != NULL) {
@@ -253,6 +310,7 @@ sim_node_start(SimNode *self, const char *saved_locks)
     event.quorate = sim_faults_has_quorum(cluster, self->number);
     self->last_news = event.quorate;
     sim_node_step(self, &event);
+    sim_node_tell_nodes(self);
     join(self);
 }
 
@@ -267,6 +325,7 @@ sim_node_end(SimNode *self)
     self->is_paused = self->is_connected = self->is_leaving = FALSE;
     self->is_late = self->loses_update = self->has_work = FALSE;
     self->told_problem = 0;
+    self->flush = 0;
     self->rejoin_ms = -1;
     g_queue_clear_full(&self->replies, g_free);
     g_queue_clear(&self->news);
@@ -303,6 +362,16 @@ sim_node_submit(SimNode *self, guint64 id, CfsOp *op)
     sim_check_request(self->cluster->check, self->number, id, op);
     step(self, &event);
     cfs_op_free(op);
+}
+
+void
+sim_node_submit_sync(SimNode *self, guint64 id)
+{
+    CfsEvent event = sim_node_event(self, CFS_EVENT_SYNC);
+
+    g_hash_table_add(self->waiting, g_memdup2(&id, sizeof(id)));
+    event.sync_id = id;
+    sim_node_step(self, &event);
 }
 
 void
@@ -394,11 +463,35 @@ fail_commit(SimNode *self)
     return is_news;
 }
 
+/* As the daemon's store: while it fails nothing is stable. */
+static gboolean
+finish_flush(SimNode *self)
+{
+    CfsEvent event = sim_node_event(self, CFS_EVENT_FLUSHED);
+
+    if (self->flush == 0 ||
+        (self->problem == 0 &&
+         sim_store_committed(self->store) < self->flush_after)) {
+        return FALSE;
+    }
+    if (self->problem == 0) {
+        sim_store_flush(self->store);
+    }
+    event.flushed.token = self->flush;
+    event.flushed.problem = self->problem;
+    self->flush = 0;
+    sim_node_step(self, &event);
+    return TRUE;
+}
+
 gboolean
 sim_node_commit(SimNode *self)
 {
     if (!sim_node_runs(self)) {
         return FALSE;
+    }
+    if (finish_flush(self)) {
+        return TRUE;
     }
     if (self->problem != 0) {
         return fail_commit(self);
@@ -476,6 +569,7 @@ sim_node_init(SimNode *self, SimCluster *cluster, guint number)
     self->interrupted =
         g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
     self->rejoin_ms = -1;
+    self->features = CFS_FEATURES_ALL;
 }
 
 void

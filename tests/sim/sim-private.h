@@ -46,7 +46,10 @@ typedef struct {
     int told_problem;
     gboolean is_late;
     gboolean loses_update;
-    gboolean has_work; /* its CONTINUE is under way */
+    gboolean has_work;   /* its CONTINUE is under way */
+    guint64 features;    /* what its next process will offer */
+    guint64 flush;       /* token of the FLUSH under way, or 0 */
+    guint64 flush_after; /* the batch that must be committed first */
 } SimNode;
 
 struct SimCluster {
@@ -61,6 +64,9 @@ struct SimCluster {
     guint64 next_request;
     gboolean has_lag;
     GHashTable *verdicts; /* errno -> count */
+    guint n_nodes;        /* in the node list */
+    guint64 sent[8];      /* messages of ours, by kind */
+    CfsSyncLevel level;   /* of the last barrier */
     guint64 watched;      /* a request that sim_change() waits for */
     int watched_verdict;
     guint64 trace; /* a hash of it */
@@ -78,6 +84,8 @@ void sim_node_start(SimNode *self, const char *saved_locks);
 /* Forgets the process; the group was told. */
 void sim_node_end(SimNode *self);
 void sim_node_submit(SimNode *self, guint64 id, CfsOp *op);
+void sim_node_submit_sync(SimNode *self, guint64 id);
+void sim_node_tell_nodes(SimNode *self);
 void sim_node_interrupt(SimNode *self);
 gboolean sim_node_runs(const SimNode *self);
 gboolean sim_node_get(SimNode *self);

@@ -5,16 +5,26 @@
 /* So many batches are flushed by themselves: a database makes checkpoints. */
 #define CHECKPOINT 64u
 
+/* The record of terms, and the version of the tree it belongs to. */
+typedef struct {
+    gboolean is_there;
+    CfsTermRecord record;
+    guint64 version;
+} Terms;
+
 typedef struct {
     GPtrArray *puts;
     GArray *deletes;
+    Terms terms;
 } Batch;
 
 struct SimStore {
     GHashTable *rows;    /* inode -> CfsEntry: committed */
     GHashTable *flushed; /* the same: what the disk has for sure */
     GQueue unflushed;    /* of Batch: between them */
-    GQueue waiting;      /* of Batch */
+    Terms terms;         /* committed */
+    Terms flushed_terms;
+    GQueue waiting; /* of Batch */
     guint64 submitted;
     guint64 committed;
 };
@@ -78,6 +88,11 @@ sim_store_submit(SimStore *self, const CfsEffect *effect)
 
     batch->puts = g_ptr_array_ref(effect->store.puts);
     batch->deletes = g_array_ref(effect->store.deletes);
+    if (effect->store.terms != NULL) {
+        batch->terms.is_there = TRUE;
+        batch->terms.record = *effect->store.terms;
+        batch->terms.version = effect->store.terms_version;
+    }
     g_queue_push_tail(&self->waiting, batch);
     return ++self->submitted;
 }
@@ -88,6 +103,8 @@ flush_oldest(SimStore *self)
     Batch *batch = g_queue_pop_head(&self->unflushed);
 
     batch_apply(batch, self->flushed);
+    self->flushed_terms =
+        batch->terms.is_there ? batch->terms : self->flushed_terms;
     batch_free(batch);
 }
 
@@ -100,6 +117,7 @@ sim_store_commit(SimStore *self)
         return FALSE;
     }
     batch_apply(batch, self->rows);
+    self->terms = batch->terms.is_there ? batch->terms : self->terms;
     g_queue_push_tail(&self->unflushed, batch);
     if (self->unflushed.length > CHECKPOINT) {
         flush_oldest(self);
@@ -147,6 +165,7 @@ sim_store_power_off(SimStore *self, SimDice *dice)
         flush_oldest(self);
     }
     g_queue_clear_full(&self->unflushed, batch_free);
+    self->terms = self->flushed_terms;
     g_hash_table_remove_all(self->rows);
     g_hash_table_iter_init(&iter, self->flushed);
     while (g_hash_table_iter_next(&iter, NULL, &value)) {
@@ -163,6 +182,15 @@ sim_store_wipe(SimStore *self)
     g_queue_clear_full(&self->unflushed, batch_free);
     g_hash_table_remove_all(self->rows);
     g_hash_table_remove_all(self->flushed);
+    self->terms.is_there = self->flushed_terms.is_there = FALSE;
+}
+
+gboolean
+sim_store_terms(SimStore *self, CfsTermRecord *record, guint64 *version)
+{
+    *record = self->terms.record;
+    *version = self->terms.version;
+    return self->terms.is_there;
 }
 
 void

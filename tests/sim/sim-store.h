@@ -31,6 +31,9 @@ void sim_store_flush(SimStore *self);
 void sim_store_crash(SimStore *self);
 /* The host ends: some of what was not flushed is lost, the newest first. */
 void sim_store_power_off(SimStore *self, SimDice *dice);
+/* What is committed beside the tree. FALSE: nothing. */
+gboolean
+sim_store_terms(SimStore *self, CfsTermRecord *record, guint64 *version);
 /* Forgets everything: a node whose disk is new. */
 void sim_store_wipe(SimStore *self);
 /* Puts @entries, of CfsEntry, into an empty one. */

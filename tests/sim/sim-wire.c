@@ -2,6 +2,7 @@
 
 #include "tests/sim/sim-wire.h"
 
+#include "pmxcfs/core/extension.h"
 #include "tests/sim/sim-line.h"
 
 #include <string.h>
@@ -163,6 +164,27 @@ check_normal(SimWire *self,
     return problem;
 }
 
+/* An APPEND is counted with the normal messages. */
+static char *
+check_ours(SimWire *self,
+           CfsHeader *header,
+           PveReader *reader,
+           GBytes *message,
+           gboolean is_synced)
+{
+    g_autoptr(CfsOp) op = NULL;
+
+    if (g_bytes_get_size(message) < CFS_MESSAGE_STATE_SIZE) {
+        return g_strdup("a message of ours that makes the reference leave");
+    }
+    if (header->subtype != CFS_OURS_APPEND) {
+        return NULL;
+    }
+    op = cfs_append_message_decode(reader, &header->count);
+    return op != NULL ? check_normal(self, header, message, is_synced)
+                      : g_strdup("an APPEND that nobody can read");
+}
+
 static char *
 check_sync_start(SimWire *self)
 {
@@ -239,6 +261,8 @@ sim_wire_check(SimWire *self, GBytes *message, gboolean is_synced)
     switch (header.type) {
     case CFS_MESSAGE_NORMAL:
         return check_normal(self, &header, message, is_synced);
+    case CFS_MESSAGE_OURS:
+        return check_ours(self, &header, &reader, message, is_synced);
     case CFS_MESSAGE_SYNC_START:
         return check_sync_start(self);
     case CFS_MESSAGE_STATE:

@@ -88,6 +88,8 @@ lone_member_new(CfsMember member, CfsTree *tree)
 
     self->self = member;
     self->replica = cfs_replica_new(tree, cfs_views_new("n", 1));
+    /* Its peers are of the reference: no message of ours in between. */
+    cfs_replica_set_features(self->replica, 0);
     self->time_s = 1000;
     self->clock_ms = 1000;
     self->verdicts = g_hash_table_new(NULL, NULL);
