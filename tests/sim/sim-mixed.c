@@ -26,6 +26,9 @@ typedef struct {
     guint64 n_requests;
     guint n_left, n_updated, n_lost;
     GHashTable *overruled; /* set of paths */
+    gboolean has_terms;    /* on the disk */
+    CfsTermRecord terms;
+    guint64 terms_version;
 } Node;
 
 struct SimMixed {
@@ -39,6 +42,7 @@ struct SimMixed {
     gboolean is_forced[SIM_MAX_NODES]; /* by partition */
     guint n_updates;
     CfsEpoch epoch;
+    gboolean tells_nodes;
 };
 
 static void step_ours(Node *node, CfsEvent *event);
@@ -95,6 +99,13 @@ run_effect(Node *node, const CfsEffect *effect)
         break;
     case CFS_EFFECT_RELOADED:
         node->n_updated++;
+        break;
+    case CFS_EFFECT_STORE:
+        if (effect->store.terms != NULL) {
+            node->has_terms = TRUE;
+            node->terms = *effect->store.terms;
+            node->terms_version = effect->store.terms_version;
+        }
         break;
     case CFS_EFFECT_OVERRULED:
         for (guint i = 0; i < effect->overruled.entries->len; i++) {
@@ -224,6 +235,21 @@ load(Node *node)
     return tree;
 }
 
+static void
+begin_terms(Node *node)
+{
+    CfsEvent event = {.kind = CFS_EVENT_NODES};
+
+    if (node->has_terms) {
+        cfs_replica_restore_terms(node->ours, &node->terms,
+                                  node->terms_version);
+    }
+    if (node->cluster->tells_nodes) {
+        event.n_nodes = node->cluster->n;
+        step_ours(node, &event);
+    }
+}
+
 void
 sim_mixed_start(SimMixed *self, guint number)
 {
@@ -235,6 +261,7 @@ sim_mixed_start(SimMixed *self, guint number)
     if (node->is_ours) {
         node->ours =
             cfs_replica_new(load(node), cfs_views_new(name, START_TIME));
+        begin_terms(node);
     } else {
         node->reference =
             sim_reference_new((CfsMember){number + 1, node->pid}, load(node));
@@ -281,6 +308,7 @@ sim_mixed_wipe(SimMixed *self, guint number)
 {
     g_assert_false(sim_mixed_is_up(self, number));
     g_clear_pointer(&self->nodes[number].disk, g_ptr_array_unref);
+    self->nodes[number].has_terms = FALSE;
 }
 
 void
@@ -366,6 +394,12 @@ sim_mixed_start_all(SimMixed *self)
 
 /* --- questions --------------------------------------------------------------
  */
+
+void
+sim_mixed_tell_nodes(SimMixed *self)
+{
+    self->tells_nodes = TRUE;
+}
 
 guint
 sim_mixed_n_nodes(SimMixed *self)

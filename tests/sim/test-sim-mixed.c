@@ -365,6 +365,46 @@ superseded(SimMixed *c)
     }
 }
 
+/* With terms: where ours are a majority of the nodes, what that did is kept,
+ * also beside a reference node that counted on by itself, which follows. */
+static void
+terms_lead(SimMixed *c)
+{
+    if (!sim_mixed_is_ours(c, 0) || !sim_mixed_is_ours(c, 1)) {
+        return;
+    }
+    sim_mixed_tell_nodes(c);
+    both_write(c, 2, 5);
+    assert_content(c, "conflict", "majority");
+    g_assert_true(sim_mixed_was_overruled(c, 2, "conflict") ==
+                  sim_mixed_is_ours(c, 2));
+    verify(c);
+}
+
+/* With terms a node of ours that only was away knows that what it has and the
+ * others lack was deleted. */
+static void
+deleted_meanwhile(SimMixed *c)
+{
+    sim_mixed_tell_nodes(c);
+    sim_mixed_start_all(c);
+    write_ok(c, 0, "deleted", "x");
+    write_ok(c, 0, "changed", "x");
+    settle(c);
+    sim_mixed_stop(c, 2);
+    sim_mixed_run(c);
+    write_ok(c, 1, "changed", "y");
+    g_assert_cmpint(
+        sim_mixed_change(c, 0, cfs_op_new(CFS_OP_DELETE, "deleted")), ==, 0);
+    sim_mixed_start(c, 2);
+    settle(c);
+    assert_content(c, "deleted", NULL);
+    if (sim_mixed_is_ours(c, 0) && sim_mixed_is_ours(c, 1)) {
+        g_assert_cmpuint(sim_mixed_n_overruled(c, 2), ==, 0);
+    }
+    verify(c);
+}
+
 /* --- who dies meanwhile
  * -------------------------------------------------------
  */
@@ -852,6 +892,8 @@ static const struct {
     {"/sim-mixed/14.10-later-leads", later_leads},
     {"/sim-mixed/14.8-overruled", overruled},
     {"/sim-mixed/14.3-superseded", superseded},
+    {"/sim-mixed/terms-lead", terms_lead},
+    {"/sim-mixed/terms-deleted-meanwhile", deleted_meanwhile},
     {"/sim-mixed/14.11-leader-dies", leader_dies},
     {"/sim-mixed/14.12-joiner-dies", joiner_dies},
     {"/sim-mixed/14.13-one-creator", one_creator},
