@@ -32,6 +32,8 @@
 
 #include "agent/io/configs.h"
 #include "agent/io/container.h"
+#include "agent/io/devices.h"
+#include "agent/io/hookscript.h"
 #include "agent/io/lockfile.h"
 #include "agent/io/mounts.h"
 #include "agent/io/prepare.h"
@@ -77,7 +79,9 @@ mount_all(const Run *self, const AgentGuestConf *conf, GError **error)
     g_autoptr(AgentStorageCfg) cfg = agent_configs_storages();
 
     return agent_prepare_check_claim(self->claimed_us, error) &&
-           agent_mounts_unshare(error) && agent_mounts_attach(conf, cfg, error);
+           agent_mounts_unshare(error) &&
+           agent_mounts_attach(conf, cfg, error) &&
+           agent_devices_make(conf, error);
 }
 
 /* Words of init's command: liblxc would split them without minding quotes. */
@@ -152,6 +156,15 @@ exec_again(const Run *self)
     g_warning("CT %u: exec " SELF ": %s", self->ctid, g_strerror(errno));
 }
 
+/* The script as the file names it now: it may be another than at the start. */
+static void
+run_last_hook(const Run *self, const AgentGuestConf *conf)
+{
+    g_autoptr(AgentGuestConf) now = agent_configs_load(self->ctid, NULL);
+
+    agent_hookscript_try(now != NULL ? now : conf, "post-stop");
+}
+
 static int
 supervise(Run *self)
 {
@@ -160,8 +173,12 @@ supervise(Run *self)
     g_auto(GStrv) words = NULL;
     AgentRunEnd end;
 
-    if (conf == NULL || !init_words(conf, &words, &error) ||
-        !mount_all(self, conf, &error)) {
+    if (conf == NULL) {
+        report(self, error->message);
+        return 1;
+    }
+    if (!init_words(conf, &words, &error) || !mount_all(self, conf, &error)) {
+        agent_hookscript_try(conf, "post-stop");
         report(self, error->message);
         return 1;
     }
@@ -169,6 +186,8 @@ supervise(Run *self)
     clean_up(self);
     if (end == AGENT_RUN_REBOOT) {
         exec_again(self);
+    } else {
+        run_last_hook(self, conf);
     }
     return end == AGENT_RUN_ENDED ? 0 : 1;
 }
@@ -180,7 +199,7 @@ prepare_again(Run *self, GError **error)
     g_autoptr(AgentLock) mutex = agent_lock_config(self->ctid, error);
 
     return mutex != NULL &&
-           agent_prepare_start(self->ctid, &self->claimed_us, error);
+           agent_prepare_start(self->ctid, TRUE, &self->claimed_us, error);
 }
 
 static int

@@ -961,6 +961,12 @@ find_raw(const AgentGuestConf *conf, const char *key)
 }
 
 gboolean
+agent_guestconf_has_raw(const AgentGuestConf *conf, const char *key)
+{
+    return find_raw(conf, key) != NULL;
+}
+
+gboolean
 agent_guestconf_is_unprivileged(const AgentGuestConf *conf)
 {
     return agent_guestconf_get_bool(conf, "unprivileged", FALSE) ||
@@ -1373,4 +1379,27 @@ agent_guestconf_root_ids(const AgentGuestConf *conf, guint32 *uid, guint32 *gid)
     *uid = collect_map(conf, 'u', lines);
     g_string_truncate(lines, 0);
     *gid = collect_map(conf, 'g', lines);
+}
+
+guint32
+agent_guestconf_host_id(const AgentGuestConf *conf, char type, guint32 id)
+{
+    g_autofree char *map = agent_guestconf_idmap(conf, type);
+    g_auto(GStrv) lines = g_strsplit(map != NULL ? map : "", "\n", -1);
+
+    for (char **line = lines; *line != NULL; line++) {
+        g_auto(GStrv) parts = agent_list_split(*line);
+        guint64 first, host, count;
+
+        if (g_strv_length(parts) != 3) {
+            continue;
+        }
+        first = g_ascii_strtoull(parts[0], NULL, 10);
+        host = g_ascii_strtoull(parts[1], NULL, 10);
+        count = g_ascii_strtoull(parts[2], NULL, 10);
+        if (id >= first && id - first < count) {
+            return (guint32)(host + (id - first));
+        }
+    }
+    return id;
 }

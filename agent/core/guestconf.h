@@ -69,7 +69,17 @@ typedef struct {
     gboolean link_down;
 } AgentNet;
 
+/* devN. */
+typedef struct {
+    char *key;  /* "dev0" ... */
+    char *path; /* nullable: of the host, and of the container */
+    gboolean deny_write;
+    guint32 uid, gid; /* as the container sees them */
+    guint mode;
+} AgentDevice;
+
 void agent_mount_free(AgentMount *self);
+void agent_device_free(AgentDevice *self);
 void agent_net_free(AgentNet *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(AgentMount, agent_mount_free)
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(AgentNet, agent_net_free)
@@ -136,6 +146,10 @@ const char *agent_guestconf_lock(const AgentGuestConf *conf);
 void agent_guestconf_root_ids(const AgentGuestConf *conf,
                               guint32 *uid,
                               guint32 *gid);
+/* The host id of the container's @id, of users ('u') or groups ('g'); one that
+ * is not mapped is itself. */
+guint32
+agent_guestconf_host_id(const AgentGuestConf *conf, char type, guint32 id);
 /* Returns: (owned) lines for /proc/PID/uid_map (@type 'u') or gid_map ('g');
  * NULL for a privileged container. */
 char *agent_guestconf_idmap(const AgentGuestConf *conf, char type);
@@ -149,6 +163,8 @@ char *agent_guestconf_hostname(const AgentGuestConf *conf);
 GPtrArray *agent_guestconf_mounts(const AgentGuestConf *conf, GError **error);
 /* Returns: (owned) of AgentNet by number, or NULL. */
 GPtrArray *agent_guestconf_nets(const AgentGuestConf *conf, GError **error);
+/* Returns: (owned) of AgentDevice by number, or NULL. */
+GPtrArray *agent_guestconf_devices(const AgentGuestConf *conf, GError **error);
 /* Parses the value of one rootfs or mpN. */
 AgentMount *
 agent_mount_parse(const char *key, const char *value, GError **error);
@@ -167,6 +183,7 @@ void agent_guestconf_raw(const AgentGuestConf *conf,
                          guint index,
                          const char **key,
                          const char **value);
+gboolean agent_guestconf_has_raw(const AgentGuestConf *conf, const char *key);
 /* Appends VAR=value to the environment. */
 void agent_guestconf_add_env(AgentGuestConf *conf, const char *variable);
 /* Returns: (borrowed) VAR=value texts, NULL-terminated. */

@@ -8,7 +8,8 @@
 
 #include <string.h>
 
-enum { MAX_MOUNTS = 256, MAX_NETS = 32 };
+enum { MAX_MOUNTS = 256, MAX_NETS = 32, MAX_DEVICES = 256 };
+enum { DEFAULT_DEVICE_MODE = 0660 };
 
 void
 agent_mount_free(AgentMount *self)
@@ -282,4 +283,62 @@ agent_guestconf_nets(const AgentGuestConf *conf, GError **error)
         g_ptr_array_add(nets, net);
     }
     return g_steal_pointer(&nets);
+}
+
+void
+agent_device_free(AgentDevice *self)
+{
+    if (self == NULL) {
+        return;
+    }
+    g_free(self->key);
+    g_free(self->path);
+    g_free(self);
+}
+
+static AgentDevice *
+device_parse(const char *key, const char *value, GError **error)
+{
+    g_autoptr(GHashTable) props =
+        agent_props_parse(agent_dev_schema, value, error);
+    AgentDevice *self;
+    const char *mode;
+
+    if (props == NULL) {
+        return NULL;
+    }
+    self = g_new0(AgentDevice, 1);
+    self->key = g_strdup(key);
+    self->path = text_of(props, "path");
+    self->deny_write = flag_of(props, "deny-write", FALSE);
+    self->uid = number_of(props, "uid");
+    self->gid = number_of(props, "gid");
+    mode = g_hash_table_lookup(props, "mode");
+    self->mode = mode != NULL ? (guint)g_ascii_strtoull(mode, NULL, 8)
+                              : DEFAULT_DEVICE_MODE;
+    return self;
+}
+
+GPtrArray *
+agent_guestconf_devices(const AgentGuestConf *conf, GError **error)
+{
+    g_autoptr(GPtrArray) devices =
+        g_ptr_array_new_with_free_func((GDestroyNotify)agent_device_free);
+
+    for (int i = 0; i < MAX_DEVICES; i++) {
+        g_autofree char *key = g_strdup_printf("dev%d", i);
+        const char *value = agent_guestconf_get(conf, key);
+        AgentDevice *device;
+
+        if (value == NULL) {
+            continue;
+        }
+        device = device_parse(key, value, error);
+        if (device == NULL) {
+            g_prefix_error(error, "%s: ", key);
+            return NULL;
+        }
+        g_ptr_array_add(devices, device);
+    }
+    return g_steal_pointer(&devices);
 }

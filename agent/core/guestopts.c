@@ -193,8 +193,7 @@ static const AgentGuestOpt table[] = {
      "shell without login."},
     {"console", 0, CS, PENDING, BOOLEAN, NULL, "1", "Provide /dev/console."},
     {"cores", 0, CS, FILED, INTEGER(1, 8192), NULL, "all",
-     "Number of CPUs. Those of a running container are chosen anew at its "
-     "next start."},
+     "Number of CPUs the container sees and runs on."},
     {"cpulimit", 0, CS, HOT, NUMBER(0, 8192), NULL, "0",
      "CPU time at most, in CPUs; 0 is no limit."},
     {"cpuunits", 0, CS, HOT, INTEGER(0, 500000), NULL, "100",

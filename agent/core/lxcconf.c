@@ -6,6 +6,7 @@
 #include "agent/core/rawkeys.h"
 #include "common/paths.h"
 
+#include <errno.h>
 #include <string.h>
 
 #define INCLUDE_DIR "/usr/share/lxc/config"
@@ -61,20 +62,6 @@ feature(const Generator *self, const char *name)
 }
 
 static gboolean
-has_raw(const AgentGuestConf *conf, const char *wanted)
-{
-    for (guint i = 0; i < agent_guestconf_n_raw(conf); i++) {
-        const char *key, *value;
-
-        agent_guestconf_raw(conf, i, &key, &value);
-        if (strcmp(key, wanted) == 0) {
-            return TRUE;
-        }
-    }
-    return FALSE;
-}
-
-static gboolean
 require(const AgentGuestConf *conf, GError **error)
 {
     static const char *const needed[] = {"arch", "ostype", NULL};
@@ -126,7 +113,7 @@ add_seccomp(Generator *self)
     if (!self->is_unprivileged) {
         return;
     }
-    if (has_raw(self->conf, "lxc.seccomp.profile")) {
+    if (agent_guestconf_has_raw(self->conf, "lxc.seccomp.profile")) {
         if (feature(self, "keyctl")) {
             warn(self, "explicitly configured lxc.seccomp.profile overrides "
                        "the following settings: keyctl");
@@ -153,7 +140,7 @@ add_apparmor_mounts(Generator *self)
 static void
 add_apparmor(Generator *self)
 {
-    if (has_raw(self->conf, "lxc.apparmor.profile")) {
+    if (agent_guestconf_has_raw(self->conf, "lxc.apparmor.profile")) {
         if (feature(self, "nesting") || feature(self, "fuse")) {
             warn(self, "explicitly configured lxc.apparmor.profile overrides "
                        "the following settings: features");
@@ -191,24 +178,113 @@ add_mounts(Generator *self)
     }
 }
 
-static void
-warn_about_devices(Generator *self)
+static gboolean
+refuse_device(GError **error,
+              const char *before,
+              const char *name,
+              const char *after)
 {
-    g_auto(GStrv) keys = agent_guestconf_keys(self->conf);
+    g_set_error(error, AGENT_GUESTCONF_ERROR, AGENT_GUESTCONF_ERROR_VALUE,
+                "%s%s%s", before, name, after);
+    return FALSE;
+}
 
-    for (char **key = keys; *key != NULL; key++) {
-        if (agent_guestopt_index(*key, "dev", 256) >= 0) {
-            warn(self, "%s: device passthrough is not supported and ignored",
-                 *key);
+char *
+agent_lxcconf_passthrough(guint32 ctid)
+{
+    return g_strdup_printf(PVE_LXC_DIR "/%u/passthrough", ctid);
+}
+
+/* Blanks end a field of an fstab(5) line. */
+static char *
+fstab_text(const char *path)
+{
+    g_auto(GStrv) parts = g_strsplit(path, "\\", -1);
+    g_autofree char *slashes = g_strjoinv("\\134", parts);
+    g_auto(GStrv) words = g_strsplit(slashes, " ", -1);
+    g_autofree char *blanks = g_strjoinv("\\040", words);
+    g_auto(GStrv) pieces = g_strsplit(blanks, "\t", -1);
+
+    return g_strjoinv("\\011", pieces);
+}
+
+/* Whatever the version: a controller ignores the other's lines. The node is
+ * made by the supervisor; liblxc puts it in place. */
+static void
+add_device(Generator *self, const AgentDevice *device, const AgentNode *node)
+{
+    static const char *const versions[] = {"lxc.cgroup2", "lxc.cgroup", NULL};
+    g_autofree char *path = fstab_text(device->path);
+    g_autofree char *directory = agent_lxcconf_passthrough(self->ctid);
+
+    for (guint i = 0; versions[i] != NULL; i++) {
+        g_autofree char *allow =
+            g_strconcat(versions[i], ".devices.allow", NULL);
+        g_autofree char *deny = g_strconcat(versions[i], ".devices.deny", NULL);
+
+        line(self, allow, "%c %u:%u %s", node->type, node->major, node->minor,
+             device->deny_write ? "r" : "rw");
+        if (device->deny_write) {
+            line(self, deny, "%c %u:%u w", node->type, node->major,
+                 node->minor);
         }
     }
+    line(self, "lxc.mount.entry", "%s%s %s none bind,create=file 0 0",
+         directory, path, path + 1);
+}
+
+enum { MISC_MAJOR = 10, LOOP_CONTROL_MINOR = 237 };
+
+static gboolean
+check_device(Generator *self, const AgentDevice *device, GError **error)
+{
+    const AgentNode *node;
+
+    if (device->path == NULL) {
+        return refuse_device(error,
+                             "Path is not defined for passthrough device ",
+                             device->key, "");
+    }
+    node = g_hash_table_lookup(self->facts->nodes, device->path);
+    if (node == NULL || node->problem == ENOENT) {
+        return refuse_device(error, "Device ", device->path, " does not exist");
+    }
+    if (node->problem != 0) {
+        return refuse_device(error, "Error accessing device ", device->path,
+                             "");
+    }
+    if (node->type == 0) {
+        return refuse_device(error, "", device->path, " is not a device");
+    }
+    if (node->type == 'c' && node->major == MISC_MAJOR &&
+        node->minor == LOOP_CONTROL_MINOR) {
+        warn(self, "%s: the control of loop devices is not passed through",
+             device->key);
+    } else {
+        add_device(self, device, node);
+    }
+    return TRUE;
+}
+
+static gboolean
+add_devices(Generator *self, GError **error)
+{
+    g_autoptr(GPtrArray) devices = agent_guestconf_devices(self->conf, error);
+
+    for (guint i = 0; devices != NULL && i < devices->len; i++) {
+        if (!check_device(self, devices->pdata[i], error)) {
+            return FALSE;
+        }
+    }
+    return devices != NULL;
 }
 
 static void
 add_idmap(Generator *self)
 {
     line(self, "lxc.monitor.unshare", "1");
-    if (self->is_unprivileged && !has_raw(self->conf, "lxc.idmap")) {
+    if (self->is_unprivileged &&
+        !agent_guestconf_has_raw(self->conf, "lxc.idmap")) {
         line(self, "lxc.idmap", "u 0 100000 65536");
         line(self, "lxc.idmap", "g 0 100000 65536");
     }
@@ -485,8 +561,8 @@ static void
 add_cpuset(Generator *self)
 {
     if (self->facts->cpus == NULL ||
-        has_raw(self->conf, "lxc.cgroup2.cpuset.cpus") ||
-        has_raw(self->conf, "lxc.cgroup.cpuset.cpus")) {
+        agent_guestconf_has_raw(self->conf, "lxc.cgroup2.cpuset.cpus") ||
+        agent_guestconf_has_raw(self->conf, "lxc.cgroup.cpuset.cpus")) {
         return;
     }
     if (self->facts->cpuset == AGENT_CGROUP_V2) {
@@ -517,7 +593,9 @@ generate(Generator *self, GError **error)
     add_seccomp(self);
     add_apparmor(self);
     add_mounts(self);
-    warn_about_devices(self);
+    if (!add_devices(self, error)) {
+        return FALSE;
+    }
     add_idmap(self);
     add_terminals(self);
     add_hostname(self);
@@ -572,7 +650,7 @@ agent_lxcconf_seccomp(const AgentGuestConf *conf, const char *common)
     GString *out;
 
     if (!agent_guestconf_is_unprivileged(conf) ||
-        has_raw(conf, "lxc.seccomp.profile")) {
+        agent_guestconf_has_raw(conf, "lxc.seccomp.profile")) {
         return NULL;
     }
     out = g_string_new(common);

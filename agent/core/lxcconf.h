@@ -13,11 +13,19 @@
 
 #include "agent/core/limits.h"
 
+/* What a path of the host is. */
+typedef struct {
+    int problem; /* errno; 0: it is there */
+    char type;   /* 'b' or 'c'; 0: no device */
+    guint major, minor;
+} AgentNode;
+
 typedef struct {
     AgentCgroupVersion memory, cpu, cpuset;
     gboolean has_memsw;          /* v1 only: swap is accounted */
     const char *const *includes; /* file names in /usr/share/lxc/config */
     GHashTable *bridge_mtus;     /* name to GUINT_TO_POINTER(mtu) */
+    GHashTable *nodes;           /* path to AgentNode, for devN */
     const char *cpus;            /* nullable: chosen for `cores` */
     const char *script_up;       /* plugs an interface into its bridge */
     /* Does the library know this key, or family of keys? */
@@ -30,6 +38,9 @@ char *agent_lxcconf_generate(const AgentGuestConf *conf,
                              const AgentLxcFacts *facts,
                              GPtrArray *warnings,
                              GError **error);
+/* Returns: (owned) the directory of device nodes for @ctid, on a file system
+ * that its monitor's mount namespace alone has. */
+char *agent_lxcconf_passthrough(guint32 ctid);
 /* Returns: (owned) the seccomp policy, @common being the text of the common
  * one; NULL when the container uses that unchanged. */
 char *agent_lxcconf_seccomp(const AgentGuestConf *conf, const char *common);

@@ -8,6 +8,7 @@
 #include "agent/io/cgroups.h"
 #include "agent/io/configs.h"
 #include "agent/io/holds.h"
+#include "agent/io/hotmount.h"
 #include "agent/io/netplug.h"
 #include "agent/io/ops.h"
 #include "agent/io/volumes.h"
@@ -19,9 +20,11 @@ struct AgentApply {
     GPtrArray *made;      /* char, ids of new volumes */
     GPtrArray *to_free;   /* char, ids of volumes that go */
     GPtrArray *plugged;   /* char, netN changed in the running container */
+    GPtrArray *mounted;   /* char, mpN new in it */
     guint32 ctid;
     gboolean is_running;
     gboolean has_new_limits;
+    gboolean has_new_cpus;
     gboolean is_stored;
 };
 
@@ -35,6 +38,7 @@ agent_apply_new(AgentGuestConf *conf, gboolean is_running)
     self->made = g_ptr_array_new_with_free_func(g_free);
     self->to_free = g_ptr_array_new_with_free_func(g_free);
     self->plugged = g_ptr_array_new_with_free_func(g_free);
+    self->mounted = g_ptr_array_new_with_free_func(g_free);
     self->ctid = agent_guestconf_ctid(conf);
     self->is_running = is_running;
     return self;
@@ -78,9 +82,32 @@ free_made(AgentApply *self)
     }
 }
 
+/* The file alone would do: those that cannot be set now are at the next start.
+ * A raw line of the file goes before. */
+static void
+set_cpus(const AgentApply *self, const AgentGuestConf *conf)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (!agent_guestconf_has_raw(conf, "lxc.cgroup2.cpuset.cpus") &&
+        !agent_guestconf_has_raw(conf, "lxc.cgroup.cpuset.cpus") &&
+        !agent_cgroups_set_cpus(
+            self->ctid, agent_guestconf_get_uint(conf, "cores", 0), &error)) {
+        g_printerr("WARN: cores: %s\n", error->message);
+    }
+}
+
 static void
 undo(AgentApply *self)
 {
+    for (guint i = self->mounted->len; i-- > 0;) {
+        g_autoptr(GError) error = NULL;
+
+        if (!agent_hotmount_remove(self->conf, self->mounted->pdata[i],
+                                   &error)) {
+            complain(self, self->mounted->pdata[i], error);
+        }
+    }
     for (guint i = self->plugged->len; i-- > 0;) {
         g_autoptr(GError) error = NULL;
 
@@ -95,6 +122,9 @@ undo(AgentApply *self)
         if (!agent_cgroups_limit(self->before, &error)) {
             complain(self, "limits", error);
         }
+    }
+    if (self->has_new_cpus) {
+        set_cpus(self, self->before);
     }
     free_made(self);
 }
@@ -113,6 +143,7 @@ agent_apply_free(AgentApply *self)
     g_ptr_array_unref(self->made);
     g_ptr_array_unref(self->to_free);
     g_ptr_array_unref(self->plugged);
+    g_ptr_array_unref(self->mounted);
     g_free(self);
 }
 
@@ -221,12 +252,13 @@ is_net(const char *key)
     return agent_guestopt_index(key, "net", 32) >= 0;
 }
 
-/* Mounts and devices of a running container come at its next start. */
+/* Devices of a running container come at its next start. */
 static gboolean
 can_apply(const AgentApply *self, const AgentGuestStep *step)
 {
     return !self->is_running || step->live == AGENT_LIVE_FILE ||
-           is_limit(step->key) || is_unused(step->key) || is_net(step->key);
+           is_limit(step->key) || is_unused(step->key) || is_net(step->key) ||
+           is_mount(step->key);
 }
 
 static gboolean
@@ -244,11 +276,21 @@ tell_kernel(AgentApply *self,
         return agent_cgroups_limit(self->conf, error) ||
                (agent_cgroups_limit(was, NULL), FALSE);
     }
+    if (strcmp(key, "cores") == 0) {
+        self->has_new_cpus = TRUE;
+        set_cpus(self, self->conf);
+    }
     if (is_net(key)) {
         if (!agent_netplug_change(self->ctid, key, was, self->conf, error)) {
             return FALSE;
         }
         g_ptr_array_add(self->plugged, g_strdup(key));
+    }
+    if (is_mount(key)) {
+        if (!agent_hotmount_add(self->conf, key, error)) {
+            return FALSE;
+        }
+        g_ptr_array_add(self->mounted, g_strdup(key));
     }
     return TRUE;
 }

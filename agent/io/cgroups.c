@@ -392,3 +392,61 @@ agent_cgroups_pick_cpus(guint64 count)
     }
     return format_cpus(&set);
 }
+
+static gboolean
+write_cpus(const char *base,
+           guint32 ctid,
+           const char *group,
+           const char *list,
+           GError **error)
+{
+    g_autofree char *path =
+        g_strdup_printf("%s/lxc/%u%s/cpuset.cpus", base, ctid, group);
+    PVE_AUTOFD(fd) = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+
+    return (fd >= 0 && pve_write_all(fd, list, strlen(list))) ||
+           pve_errno_error(error, "write", path);
+}
+
+/* What the group of all containers may use. */
+static char *
+all_cpus(const char *base)
+{
+    static const char *const files[] = {
+        "cpuset.cpus.effective", "cpuset.effective_cpus", "cpuset.cpus", NULL};
+
+    for (guint i = 0; files[i] != NULL; i++) {
+        g_autofree char *path = g_strdup_printf("%s/lxc/%s", base, files[i]);
+        char *text = NULL;
+
+        if (g_file_get_contents(path, &text, NULL, NULL)) {
+            return g_strstrip(text);
+        }
+    }
+    return NULL;
+}
+
+/* The outer group may not be smaller than the inner one, at no time. */
+gboolean
+agent_cgroups_set_cpus(guint32 ctid, guint64 count, GError **error)
+{
+    AgentCgroupVersion version = agent_cgroups_version("cpuset");
+    g_autoptr(GPtrArray) all = hierarchies();
+    const Hierarchy *hierarchy =
+        find_hierarchy(all, version == AGENT_CGROUP_V2 ? "" : "cpuset");
+    g_autofree char *whole = NULL;
+    g_autofree char *list = agent_cgroups_pick_cpus(count);
+
+    if (version == AGENT_CGROUP_NONE || hierarchy == NULL) {
+        return TRUE;
+    }
+    whole = all_cpus(hierarchy->base);
+    if (whole == NULL) {
+        return TRUE;
+    }
+    return write_cpus(hierarchy->base, ctid, "", whole, error) &&
+           write_cpus(hierarchy->base, ctid, "/ns", list != NULL ? list : whole,
+                      error) &&
+           write_cpus(hierarchy->base, ctid, "", list != NULL ? list : whole,
+                      error);
+}

@@ -24,6 +24,8 @@ void agent_cgroups_thaw(guint32 ctid);
  * running container. What a controller that is not there would limit is left
  * out. */
 gboolean agent_cgroups_limit(const AgentGuestConf *conf, GError **error);
+/* Gives the running container @count CPUs, 0 for all. */
+gboolean agent_cgroups_set_cpus(guint32 ctid, guint64 count, GError **error);
 /* Returns: (owned) @count of the usable CPUs, chosen at random, as a list of
  * ranges; NULL when there are not more than that. */
 char *agent_cgroups_pick_cpus(guint64 count);

@@ -214,10 +214,11 @@ clone_directory(const AgentMount *mount, int source, GError **error)
 }
 
 static int
-mount_volume(const Target *target, const AgentMount *mount, GError **error)
+mount_volume(const AgentStorageCfg *cfg,
+             const AgentMount *mount,
+             GError **error)
 {
-    g_autofree char *path =
-        agent_volumes_path(target->cfg, mount->volume, error);
+    g_autofree char *path = agent_volumes_path(cfg, mount->volume, error);
     PVE_AUTOFD(source) = -1;
 
     if (path == NULL) {
@@ -281,8 +282,8 @@ place_root(Target *target, const AgentMount *mount, int fd, GError **error)
 }
 
 /* The mounted directory takes owner and mode of the one it hides. */
-static gboolean
-keep_attributes(int from, int to)
+gboolean
+agent_mounts_keep_attributes(int from, int to)
 {
     struct stat st;
 
@@ -306,7 +307,7 @@ place_below(const Target *target,
         g_prefix_error(error, "%s: ", mount->key);
         return FALSE;
     }
-    if (mount->keepattrs && !keep_attributes(place, fd)) {
+    if (mount->keepattrs && !agent_mounts_keep_attributes(place, fd)) {
         return failed(error, mount, "cannot keep owner and mode");
     }
     if (move_mount(fd, "", place, "",
@@ -340,15 +341,18 @@ check_supported(const AgentMount *mount,
     return TRUE;
 }
 
-static gboolean
-attach_one(Target *target, const AgentMount *mount, GError **error)
+/* Returns a detached mount with its options, or -1. */
+static int
+open_mount(const AgentStorageCfg *cfg,
+           const AgentMount *mount,
+           gboolean with_ro,
+           GError **error)
 {
-    gboolean is_root = strcmp(mount->key, "rootfs") == 0;
     PVE_AUTOFD(fd) = -1;
 
     switch (mount->kind) {
     case AGENT_MOUNT_VOLUME:
-        fd = mount_volume(target, mount, error);
+        fd = mount_volume(cfg, mount, error);
         break;
     case AGENT_MOUNT_DEVICE:
         fd = mount_device(mount, mount->volume, error);
@@ -357,11 +361,32 @@ attach_one(Target *target, const AgentMount *mount, GError **error)
         fd = mount_bind(mount, error);
         break;
     }
+    if (fd >= 0 && !set_attributes(mount, fd, with_ro)) {
+        failed(error, mount, "cannot set mount options");
+        return -1;
+    }
+    return pve_steal_fd(&fd);
+}
+
+int
+agent_mounts_open(const AgentGuestConf *conf,
+                  const AgentMount *mount,
+                  const AgentStorageCfg *cfg,
+                  GError **error)
+{
+    return check_supported(mount, agent_guestconf_is_unprivileged(conf), error)
+               ? open_mount(cfg, mount, TRUE, error)
+               : -1;
+}
+
+static gboolean
+attach_one(Target *target, const AgentMount *mount, GError **error)
+{
+    gboolean is_root = strcmp(mount->key, "rootfs") == 0;
+    PVE_AUTOFD(fd) = open_mount(target->cfg, mount, !is_root, error);
+
     if (fd < 0) {
         return FALSE;
-    }
-    if (!set_attributes(mount, fd, !is_root)) {
-        return failed(error, mount, "cannot set mount options");
     }
     return is_root ? place_root(target, mount, fd, error)
                    : place_below(target, mount, fd, error);

@@ -24,6 +24,14 @@ gboolean agent_mounts_unshare(GError **error);
 gboolean agent_mounts_attach(const AgentGuestConf *conf,
                              const AgentStorageCfg *cfg,
                              GError **error);
+/* Returns a detached mount of what @mount names, with its options set; or -1.
+ * Its loop device lives as long as this process or a mount of it. */
+int agent_mounts_open(const AgentGuestConf *conf,
+                      const AgentMount *mount,
+                      const AgentStorageCfg *cfg,
+                      GError **error);
+/* The directory mounted as @to takes owner and mode of @from. */
+gboolean agent_mounts_keep_attributes(int from, int to);
 /* Returns: (owned) /var/lib/lxc/CTID/rootfs. */
 char *agent_mounts_rootfs(guint32 ctid);
 

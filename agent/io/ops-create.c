@@ -8,12 +8,14 @@
 #include <unistd.h>
 
 #include "agent/core/guestopts.h"
+#include "agent/core/lxcconf.h"
 #include "agent/io/configs.h"
 #include "agent/io/holds.h"
 #include "agent/io/install.h"
 #include "agent/io/lockfile.h"
 #include "agent/io/ops.h"
 #include "agent/io/prepare.h"
+#include "agent/io/settle.h"
 #include "agent/io/volumes.h"
 #include "common/files.h"
 #include "common/paths.h"
@@ -453,6 +455,7 @@ remove_directory(guint32 ctid)
     static const char *const traces[] = {"log", "stderr", "warnings", NULL};
     g_autofree char *directory = g_strdup_printf(PVE_LXC_DIR "/%u", ctid);
     g_autofree char *rootfs = g_build_filename(directory, "rootfs", NULL);
+    g_autofree char *devices = agent_lxcconf_passthrough(ctid);
 
     for (guint i = 0; files[i] != NULL; i++) {
         g_autofree char *path = g_build_filename(directory, files[i], NULL);
@@ -467,10 +470,35 @@ remove_directory(guint32 ctid)
     }
     /* Only what is empty: data that somebody put there is not ours. */
     (void)rmdir(rootfs);
+    (void)rmdir(devices);
     (void)rmdir(directory);
 }
 
 /* --- create --- */
+
+/* Mount points are looked at where they are made. */
+static gboolean
+settle_options(AgentGuestConf *conf, GError **error)
+{
+    g_autoptr(AgentStorageCfg) cfg = agent_configs_storages();
+    g_auto(GStrv) keys = agent_guestconf_keys(conf);
+
+    for (char **key = keys; *key != NULL; key++) {
+        gboolean is_mount = strcmp(*key, "rootfs") == 0 ||
+                            agent_guestopt_index(*key, "mp", 256) >= 0;
+        g_autofree char *stored =
+            is_mount ? NULL
+                     : agent_settle(cfg, 0, *key,
+                                    agent_guestconf_get(conf, *key), error);
+
+        if (stored != NULL) {
+            agent_guestconf_set(conf, *key, stored);
+        } else if (!is_mount) {
+            return FALSE;
+        }
+    }
+    return TRUE;
+}
 
 /* All that can be refused before an id is taken. */
 static gboolean
@@ -485,6 +513,9 @@ check_create(const AgentCreate *what, AgentGuestConf **conf, GError **error)
         g_autofree char *rootfs = g_strdup_printf("%s:4", what->storage);
 
         agent_guestconf_set(trial.conf, "rootfs", rootfs);
+    }
+    if (!settle_options(trial.conf, error)) {
+        return FALSE;
     }
     *conf = agent_guestconf_copy(trial.conf);
     return agent_configs_check_quorum(error) && request_init(&trial, error);

@@ -10,6 +10,7 @@
 #include "agent/io/cgroups.h"
 #include "agent/io/configs.h"
 #include "agent/io/container.h"
+#include "agent/io/hookscript.h"
 #include "agent/io/lockfile.h"
 #include "agent/io/prepare.h"
 #include "agent/io/supervisor.h"
@@ -159,7 +160,7 @@ begin_start(guint32 ctid, GError **error)
     g_autoptr(AgentLock) run = begin_run(ctid, error);
     gint64 claimed_us;
 
-    if (run == NULL || !agent_prepare_start(ctid, &claimed_us, error)) {
+    if (run == NULL || !agent_prepare_start(ctid, FALSE, &claimed_us, error)) {
         return -1;
     }
     return agent_supervisor_spawn(ctid, run, claimed_us, error);
@@ -169,6 +170,7 @@ gboolean
 agent_ops_start(guint32 ctid, GError **error)
 {
     g_autoptr(AgentLock) lock = agent_lock_config(ctid, error);
+    g_autoptr(AgentGuestConf) conf = NULL;
     PVE_AUTOFD(status) = -1;
 
     if (lock == NULL) {
@@ -180,7 +182,14 @@ agent_ops_start(guint32 ctid, GError **error)
         return FALSE;
     }
     status = begin_start(ctid, error);
-    return status >= 0 && wait_until_up(ctid, status, error);
+    if (status < 0 || !wait_until_up(ctid, status, error)) {
+        return FALSE;
+    }
+    conf = agent_configs_load(ctid, NULL);
+    if (conf != NULL) {
+        agent_hookscript_try(conf, "post-start");
+    }
+    return TRUE;
 }
 
 /* --- stop --- */
@@ -224,6 +233,9 @@ begin_stop(guint32 ctid, const char *allowed_lock, GError **error)
     conf = agent_configs_load(ctid, NULL);
     if (conf != NULL && !agent_configs_check_lock(conf, allowed_lock, error)) {
         return NULL;
+    }
+    if (conf != NULL) {
+        agent_hookscript_try(conf, "pre-stop");
     }
     agent_cgroups_thaw(ctid);
     return g_steal_pointer(&lock);

@@ -2,9 +2,11 @@
 
 #include "agent/io/prepare.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "agent/core/guestopts.h"
@@ -14,6 +16,7 @@
 #include "agent/io/configs.h"
 #include "agent/io/container.h"
 #include "agent/io/holds.h"
+#include "agent/io/hookscript.h"
 #include "agent/io/netplug.h"
 #include "agent/io/ops.h"
 #include "common/files.h"
@@ -134,11 +137,46 @@ find_bridges(const AgentGuestConf *conf)
     return mtus;
 }
 
+static AgentNode *
+look_at_node(const char *path)
+{
+    AgentNode *node = g_new0(AgentNode, 1);
+    struct stat st;
+
+    if (stat(path, &st) < 0) {
+        node->problem = errno;
+        return node;
+    }
+    node->type = S_ISBLK(st.st_mode) ? 'b' : S_ISCHR(st.st_mode) ? 'c' : 0;
+    node->major = major(st.st_rdev);
+    node->minor = minor(st.st_rdev);
+    return node;
+}
+
+static GHashTable *
+find_nodes(const AgentGuestConf *conf)
+{
+    GHashTable *nodes =
+        g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
+    g_autoptr(GPtrArray) devices = agent_guestconf_devices(conf, NULL);
+
+    for (guint i = 0; devices != NULL && i < devices->len; i++) {
+        const AgentDevice *device = devices->pdata[i];
+
+        if (device->path != NULL) {
+            g_hash_table_replace(nodes, g_strdup(device->path),
+                                 look_at_node(device->path));
+        }
+    }
+    return nodes;
+}
+
 static char *
 generate(const AgentGuestConf *conf, GError **error)
 {
     g_auto(GStrv) includes = list_includes();
     g_autoptr(GHashTable) bridges = find_bridges(conf);
+    g_autoptr(GHashTable) nodes = find_nodes(conf);
     g_autoptr(GPtrArray) warnings = g_ptr_array_new_with_free_func(g_free);
     g_autofree char *cpus =
         agent_cgroups_pick_cpus(agent_guestconf_get_uint(conf, "cores", 0));
@@ -149,6 +187,7 @@ generate(const AgentGuestConf *conf, GError **error)
         .has_memsw = agent_cgroups_has_memsw(),
         .includes = (const char *const *)includes,
         .bridge_mtus = bridges,
+        .nodes = nodes,
         .cpus = cpus,
         .script_up = PVE_LIBEXECDIR "/lxcnetaddbr",
         .knows_key = agent_container_knows_key,
@@ -218,6 +257,11 @@ write_config(const AgentGuestConf *conf, GError **error)
 gboolean
 agent_prepare_clean(guint32 ctid, GError **error)
 {
+    g_autofree char *stage =
+        g_strdup_printf(PVE_CT_RUN_DIR "/ct-%u.mounts", ctid);
+
+    /* Where mounts were staged; the supervisor's own namespace still has it. */
+    (void)rmdir(stage);
     agent_netplug_clean(ctid);
     return agent_cgroups_clean(ctid, error);
 }
@@ -237,7 +281,10 @@ agent_prepare_check_claim(gint64 claimed_us, GError **error)
 }
 
 gboolean
-agent_prepare_start(guint32 ctid, gint64 *claimed_us, GError **error)
+agent_prepare_start(guint32 ctid,
+                    gboolean is_reboot,
+                    gint64 *claimed_us,
+                    GError **error)
 {
     g_autoptr(AgentGuestConf) conf = NULL;
 
@@ -246,7 +293,9 @@ agent_prepare_start(guint32 ctid, gint64 *claimed_us, GError **error)
     }
     conf = load_applied(ctid, error);
     if (conf == NULL || !agent_prepare_clean(ctid, error) ||
-        !write_config(conf, error) || !agent_holds_claim(ctid, error)) {
+        !write_config(conf, error) ||
+        !(is_reboot || agent_hookscript_run(conf, "pre-start", error)) ||
+        !agent_holds_claim(ctid, error)) {
         return FALSE;
     }
     *claimed_us = g_get_monotonic_time();

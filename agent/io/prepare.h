@@ -20,10 +20,14 @@ char *agent_prepare_reason_path(guint32 ctid); /* what a hook complained of */
 /* Removes what an earlier run left: interfaces and cgroups. */
 gboolean agent_prepare_clean(guint32 ctid, GError **error);
 /* Quorum, file, template, lock, pending changes, missing MACs, leftovers; then
- * /var/lib/lxc/CTID/config and rules.seccomp, tested; last the claim, which is
- * valid for 5 s from *@claimed_us (monotonic) on. The caller holds the config
- * mutex and the run lock. */
-gboolean agent_prepare_start(guint32 ctid, gint64 *claimed_us, GError **error);
+ * /var/lib/lxc/CTID/config and rules.seccomp, tested; unless @is_reboot, from
+ * inside, the hook script; last the claim, which is valid for 5 s from
+ * *@claimed_us (monotonic) on. The caller holds the config mutex and the run
+ * lock. */
+gboolean agent_prepare_start(guint32 ctid,
+                             gboolean is_reboot,
+                             gint64 *claimed_us,
+                             GError **error);
 /* Is a claim of that time too old to act on? Then @error says so. */
 gboolean agent_prepare_check_claim(gint64 claimed_us, GError **error);
 /* Returns: (owned) a new address with our prefix. */

@@ -2,7 +2,7 @@
 
 import pytest
 
-from cluster import wait_for
+from cluster import in_parallel, wait_for
 from guests import PVE, create, prepared, template, wait_status  # noqa: F401
 
 

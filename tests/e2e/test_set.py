@@ -187,6 +187,55 @@ def test_limits_change_in_the_running_container(running):
     assert "[pve:pending]" not in running.read(conf_path(running))
 
 
+def test_cores_of_a_running_container(running):
+    all_cpus = int(inside(running, "nproc"))
+    change(running, "--cores", "1")
+    assert inside(running, "nproc").strip() == "1"
+    change(running, "--delete", "cores")
+    assert int(inside(running, "nproc")) == all_cpus
+
+
+@pytest.mark.parametrize("unprivileged", ["0", "1"])
+def test_device(cluster, template, unprivileged):
+    n1 = cluster["n1"]
+    create(n1, CTID, template, "--unprivileged", unprivileged)
+    change(n1, "--dev0", "/dev/fuse,mode=0640,uid=7,gid=8",
+           "--dev1", "/dev/net/tun,deny-write=1")
+    n1.run("pct", "start", CTID)
+    wait_status(n1, CTID, "running")
+    assert inside(n1, "stat", "-c", "%F %a %u %g", "/dev/fuse").strip() == \
+        "character special file 640 7 8"
+    inside(n1, "sh", "-c", ": <>/dev/fuse")
+    inside(n1, "sh", "-c", ": </dev/net/tun")
+    denied = n1.run("pct", "exec", CTID, "--", "sh", "-c", ": >/dev/net/tun",
+                    check=False)
+    assert denied.returncode != 0
+    # One more while it runs waits.
+    change(n1, "--dev2", "/dev/null", "--delete", "dev0")
+    lines = n1.output("pct", "pending", CTID).splitlines()
+    assert "new dev2: /dev/null" in lines
+    assert "del dev0: /dev/fuse,mode=0640,uid=7,gid=8" in lines
+    n1.run("pct", "stop", CTID)
+    assert not n1.ok("mountpoint", "-q", f"/var/lib/lxc/{CTID}/passthrough")
+
+
+def test_create_settles_values_too(cluster, template):
+    n1 = cluster["n1"]
+    n1.write(f"{PVE}/datacenter.cfg", "mac_prefix: 02:aa\n"
+             "tag-style: case-sensitive=1\n")
+    create(n1, CTID, template, "--tags", "b;A", "--net0",
+           "name=eth0,bridge=vmbr0", "--env", "A=1", "--env", "B=2")
+    now = config(n1)
+    assert now["tags"] == "A;b"
+    assert "hwaddr=02:AA:" in now["net0"]
+    assert now["env"] == "A=1\nB=2"
+    bad = n1.run("pct", "create", "121", f"local:vztmpl/{template.name}",
+                 "--timezone", "Mars/Olympus", check=False)
+    assert bad.returncode == 255 and "invalid time zone" in bad.stderr
+    assert not n1.ok("test", "-e", conf_path(n1, "121"))
+    n1.run("rm", f"{PVE}/datacenter.cfg")
+
+
 def test_what_cannot_change_now_is_pending(running):
     change(running, "--hostname", "other", "--tty", "1", "--arch", "i386",
            "--features", "nesting=1")
@@ -249,15 +298,117 @@ def test_interface_of_a_running_container(cluster, running):
     assert "net0" not in config(running)
 
 
-def test_pending_volume_is_made_at_the_next_start(running):
-    change(running, "--mp0", "/tmp,mp=/old")
-    change(running, "--delete", "mp0")
+def test_mount_point_of_a_running_container(running):
     change(running, "--mp0", "local:0,mp=/data")
+    assert " /data " in inside(running, "cat", "/proc/mounts")
+    inside(running, "sh", "-c", "echo hi >/data/file")
+    volume = config(running, "--current")["mp0"].partition(",")[0]
+    path = f"/var/lib/vz/images/{volume.partition(':')[2]}/file"
+    assert running.read(path) == "hi\n"
+    # Its loop device, when an image, goes with the container.
+    change(running, "--mp1", "local:1,mp=/deep/er,ro=1")
+    assert " /deep/er ext4 ro," in inside(running, "cat", "/proc/mounts")
+    assert running.output("losetup", "-j", "/var/lib/vz/images/120/"
+                          "vm-120-disk-2.raw").count("loop") == 1
+    assert "-disk-2" in running.read(f"{PVE}/nodes/n1/lxc-holds/{CTID}")
+    running.run("pct", "stop", CTID)
+    assert "loop" not in running.output(
+        "losetup", "-j", "/var/lib/vz/images/120/vm-120-disk-2.raw")
+    assert images(running)[1:] == ["subvol-120-disk-1.subvol",
+                                   "vm-120-disk-2.raw"]
+
+
+def test_hot_mount_point_stays_read_only_and_inside(running):
+    running.run("mkdir", "-p", "/srv/shown")
+    running.write("/srv/shown/canary", "untouched\n")
+    change(running, "--mp0", "/srv/shown,mp=/ro,ro=1")
+    assert inside(running, "cat", "/ro/canary") == "untouched\n"
+    for command in ("echo x >/ro/canary", "mount -o remount,rw,bind /ro",
+                    "mount -o remount,rw /ro"):
+        result = running.run("pct", "exec", CTID, "--", "sh", "-c", command,
+                             check=False)
+        assert result.returncode != 0
+    assert running.read("/srv/shown/canary") == "untouched\n"
+    inside(running, "ln", "-s", "/", "/evil")
+    inside(running, "ln", "-s", "/etc", "/direct")
+    for target in ("/evil/tmp/x", "/direct"):
+        bad = refused(running, "--mp1", f"/srv/shown,mp={target}")
+        assert "mp1: unable to hotplug mp1: symlink" in bad, bad
+    assert "/srv/shown" not in running.read("/proc/mounts")
+    assert not running.ok("test", "-e", "/tmp/x")
+
+
+def test_failure_takes_hot_changes_back(running):
+    before = images(running)
+    bad = refused(running, "--memory", "96", "--mp0", "local:0,mp=/a",
+                  "--net0", "name=eth0,bridge=nosuch")
+    assert "net0: unable to hotplug net0: bridge 'nosuch'" in bad
+    assert " /a " not in inside(running, "cat", "/proc/mounts")
+    assert images(running) == before
+    v1 = limit(running, "memory", "memory.limit_in_bytes")
+    assert v1 in ("", str(64 << 20))
+
+
+def test_pending_volume_is_made_at_the_next_start(running):
+    change(running, "--mp0", "local:0,mp=/old")
+    change(running, "--mp0", "local:0,mp=/data")
+    assert "new mp0: local:0,mp=/data" in running.output("pct", "pending",
+                                                          CTID)
+    assert len(images(running)) == 2
     running.run("pct", "stop", CTID)
     running.run("pct", "start", CTID)
     now = config(running, "--current")
-    assert now["mp0"].startswith("local:120/subvol-120-disk-1.subvol,")
-    assert "/data " in inside(running, "cat", "/proc/mounts")
+    assert now["mp0"] == "local:120/subvol-120-disk-2.subvol,mp=/data,size=0T"
+    assert now["unused0"] == "local:120/subvol-120-disk-1.subvol"
+    mounts = inside(running, "cat", "/proc/mounts")
+    assert " /data " in mounts and " /old " not in mounts
+
+
+def test_pending_change_that_fails_stays(running):
+    change(running, "--mp0", "local:0,mp=/old")
+    change(running, "--mp0", "local:0,mp=/data", "--tty", "1")
+    running.run("pct", "stop", CTID)
+    text = running.read(conf_path(running))
+    running.write("/root/120.conf", text.replace("mp0: local:0,",
+                                                 "mp0: nosuch:0,"))
+    running.run("cp", "/root/120.conf", conf_path(running))
+    told = running.run("pct", "start", CTID).stderr
+    assert ("unable to apply pending change mp0 : storage 'nosuch' does not "
+            "exist" in told)
+    wait_status(running, CTID, "running")
+    assert config(running, "--current")["tty"] == 1
+    assert "new mp0: nosuch:0" in running.output("pct", "pending", CTID)
+    change(running, "--revert", "mp0")
+
+
+def test_hookscript(cluster, stopped):
+    n = stopped
+    n.write(f"{PVE}/storage.cfg", "dir: local\n\tpath /var/lib/vz\n"
+            "\tcontent rootdir,vztmpl,snippets\n")
+    n.run("mkdir", "-p", "/var/lib/vz/snippets")
+    n.write("/var/lib/vz/snippets/hook",
+            "#!/bin/sh\necho \"$2\" >>/root/phases\n"
+            "test ! -e /root/fail-$2\n")
+    assert ("script 'local:snippets/hook' is not executable"
+            in refused(n, "--hookscript", "local:snippets/hook"))
+    assert ("script 'local:snippets/none' does not exist"
+            in refused(n, "--hookscript", "local:snippets/none"))
+    assert ("'local:vztmpl/x.tar.gz' is not in the snippets directory"
+            in refused(n, "--hookscript", "local:vztmpl/x.tar.gz"))
+    n.run("chmod", "755", "/var/lib/vz/snippets/hook")
+    change(n, "--hookscript", "local:snippets/hook")
+    n.run("touch", "/root/fail-pre-start", "/root/fail-pre-stop")
+    bad = n.run("pct", "start", CTID, check=False)
+    assert bad.returncode == 255
+    assert "hookscript error for 120 on pre-start: " in bad.stderr
+    n.run("rm", "/root/fail-pre-start", "/root/phases")
+    n.run("pct", "start", CTID)
+    told = n.run("pct", "stop", CTID).stderr
+    assert "WARN: hookscript error for 120 on pre-stop: " in told
+    assert n.read("/root/phases").split() == ["pre-start", "post-start",
+                                              "pre-stop", "post-stop"]
+    change(n, "--delete", "hookscript")
+    n.run("rm", f"{PVE}/storage.cfg", "/root/fail-pre-stop")
 
 
 def test_from_another_node(cluster, stopped):

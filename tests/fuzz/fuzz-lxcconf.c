@@ -30,7 +30,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     static const char *const includes[] = {"common.conf", "userns.conf", NULL};
     g_autoptr(AgentGuestConf) conf =
         agent_guestconf_parse(100, (const char *)data, size, NULL);
+    static const AgentNode tun = {.type = 'c', .major = 10, .minor = 200};
     g_autoptr(GHashTable) bridges = g_hash_table_new(g_str_hash, g_str_equal);
+    g_autoptr(GHashTable) nodes = g_hash_table_new(g_str_hash, g_str_equal);
     g_autoptr(GPtrArray) warnings = g_ptr_array_new_with_free_func(g_free);
     g_autoptr(GError) error = NULL;
     AgentLxcFacts facts = {.memory = AGENT_CGROUP_V2,
@@ -38,6 +40,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
                            .cpuset = AGENT_CGROUP_V2,
                            .includes = includes,
                            .bridge_mtus = bridges,
+                           .nodes = nodes,
                            .script_up = "/script",
                            .knows_key = knows_key};
     g_autofree char *text = NULL;
@@ -48,6 +51,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     g_hash_table_insert(bridges, (gpointer) "vmbr0", GUINT_TO_POINTER(1500));
+    g_hash_table_insert(nodes, (gpointer) "/dev/net/tun", (gpointer)&tun);
     text = agent_lxcconf_generate(conf, &facts, warnings, &error);
     g_assert_true((text == NULL) == (error != NULL));
     if (text != NULL) {

@@ -2,6 +2,7 @@
 
 #include "agent/core/lxcconf.h"
 
+#include <errno.h>
 #include <string.h>
 
 static const char *const includes[] = {"common.conf", "userns.conf",
@@ -18,8 +19,31 @@ knows_key(const char *key)
     return !g_strv_contains(unknown, key);
 }
 
+static GHashTable *
+nodes_new(void)
+{
+    static const struct {
+        const char *path;
+        AgentNode node;
+    } known[] = {
+        {"/dev/null", {0, 'c', 1, 3}},
+        {"/dev/sd a", {0, 'b', 8, 0}},
+        {"/dev/loop-control", {0, 'c', 10, 237}},
+        {"/dev/shm", {0, 0, 0, 0}},
+        {"/dev/secret", {EACCES, 0, 0, 0}},
+        {"/dev/gone", {ENOENT, 0, 0, 0}},
+    };
+    GHashTable *nodes = g_hash_table_new(g_str_hash, g_str_equal);
+
+    for (guint i = 0; i < G_N_ELEMENTS(known); i++) {
+        g_hash_table_insert(nodes, (gpointer)known[i].path,
+                            (gpointer)&known[i].node);
+    }
+    return nodes;
+}
+
 static AgentLxcFacts
-facts_of(AgentCgroupVersion version, GHashTable *bridges)
+facts_of(AgentCgroupVersion version, GHashTable *bridges, GHashTable *nodes)
 {
     AgentLxcFacts facts = {
         .memory = version,
@@ -28,6 +52,7 @@ facts_of(AgentCgroupVersion version, GHashTable *bridges)
         .has_memsw = TRUE,
         .includes = includes,
         .bridge_mtus = bridges,
+        .nodes = nodes,
         .cpus = "1,5",
         .script_up = "/usr/libexec/pmxcfs-lxc/lxcnetaddbr",
         .knows_key = knows_key,
@@ -58,7 +83,8 @@ check_golden(const char *text,
              const char *expected_warnings)
 {
     g_autoptr(GHashTable) bridges = bridges_new();
-    AgentLxcFacts facts = facts_of(version, bridges);
+    g_autoptr(GHashTable) nodes = nodes_new();
+    AgentLxcFacts facts = facts_of(version, bridges, nodes);
     g_autoptr(AgentGuestConf) conf = parse(text);
     g_autoptr(GPtrArray) warnings = g_ptr_array_new_with_free_func(g_free);
     g_autoptr(GError) error = NULL;
@@ -101,10 +127,11 @@ test_privileged_v1(void)
         "net10: name=eth10,bridge=vmbr0,ip=10.0.0.2/8,gw=10.0.0.1,"
         "host-managed=1\n"
         "lxc.environment.runtime: A=1\nlxc.kmsg: 1\nlxc.tty: 3\n"
-        "lxc.cgroup2.memory.max: 5\ndev0: /dev/null\n",
+        "lxc.cgroup2.memory.max: 5\ndev0: /dev/null\n"
+        "dev2: /dev/sd a,deny-write=1\ndev10: /dev/loop-control\n",
         AGENT_CGROUP_V1, "lxc-privileged-v1.conf",
         "feature 'mknod' is not supported and ignored\n"
-        "dev0: device passthrough is not supported and ignored\n"
+        "dev10: the control of loop devices is not passed through\n"
         "net2: 'tag' and 'trunks' are not supported and ignored\n"
         "net2: 'firewall' is not supported and ignored\n"
         "net2: 'rate' is not supported and ignored\n"
@@ -116,7 +143,8 @@ static void
 check_error(const char *text, const char *expected)
 {
     g_autoptr(GHashTable) bridges = bridges_new();
-    AgentLxcFacts facts = facts_of(AGENT_CGROUP_V2, bridges);
+    g_autoptr(GHashTable) nodes = nodes_new();
+    AgentLxcFacts facts = facts_of(AGENT_CGROUP_V2, bridges, nodes);
     g_autoptr(AgentGuestConf) conf = parse(text);
     g_autoptr(GError) error = NULL;
 
@@ -133,6 +161,12 @@ test_errors(void)
     check_error("arch: amd64\n", "missing 'ostype' - internal error");
     check_error("arch: amd64\nostype: debian\n",
                 "missing 'rootfs' configuration");
+    check_error(BASE "dev0: mode=0600\n",
+                "Path is not defined for passthrough device dev0");
+    check_error(BASE "dev0: /dev/gone\n", "Device /dev/gone does not exist");
+    check_error(BASE "dev0: /dev/secret\n",
+                "Error accessing device /dev/secret");
+    check_error(BASE "dev0: /dev/shm\n", "/dev/shm is not a device");
     check_error(BASE "net0: name=eth0\n", "net0: missing bridge configuration");
     check_error(BASE "net0: name=eth0,bridge=vmbr1\n",
                 "bridge 'vmbr1' does not exist");
