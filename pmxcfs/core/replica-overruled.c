@@ -49,6 +49,7 @@ has_contradiction(CfsReplica *self)
 }
 
 typedef enum {
+    FRESH,     /* we have nothing yet */
     CONTINUED, /* it has all that we had, or what was done to it later */
     APART,     /* both counted on from a common copy */
     UNKNOWN,   /* the leader is no member of ours, or came long after us */
@@ -62,7 +63,7 @@ find_relation(CfsReplica *self)
     CfsMember leader = cfs_sync_leader(self->sync);
 
     if (is_fresh(self->tree)) {
-        return CONTINUED;
+        return FRESH;
     }
     if (has_contradiction(self)) {
         return APART;
@@ -76,12 +77,6 @@ find_relation(CfsReplica *self)
                : APART;
 }
 
-gboolean
-cfs_replica_is_overruled(CfsReplica *self)
-{
-    return find_relation(self) != CONTINUED;
-}
-
 /* An entry that the leader lacks may have been deleted there: we cannot tell,
  * and keep it. One that it has with a higher version is what became of ours,
  * unless both went their own ways. */
@@ -90,6 +85,9 @@ is_overruled(CfsReplica *self, const CfsEntry *entry, Relation relation)
 {
     const CfsEntry *update = g_hash_table_lookup(self->updates, &entry->inode);
 
+    if (relation == CONTINUED) {
+        return FALSE;
+    }
     if (update == NULL) {
         return cfs_index_find(cfs_sync_leader_index(self->sync),
                               entry->inode) == NULL;
@@ -140,7 +138,10 @@ cfs_replica_keep_overruled(CfsReplica *self, const GArray *gone)
     Relation relation = find_relation(self);
     CfsEffect *effect;
 
-    if (relation == CONTINUED || !changes_something(self, gone)) {
+    /* No number proves that the few changes were ours alone which this node
+     * heard last before a cut: the whole copy is kept where something goes. */
+    if (relation == FRESH || !changes_something(self, gone) ||
+        (relation == CONTINUED && gone->len == 0)) {
         return;
     }
     effect = cfs_replica_emit(self, CFS_EFFECT_OVERRULED);

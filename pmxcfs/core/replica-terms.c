@@ -202,7 +202,7 @@ trace_term(CfsReplica *self)
     const CfsTermRecord *record = cfs_terms_record(self->terms);
 
     self->barriers.acked_sure = record->acked;
-    if (cfs_terms_has_majority(self->terms)) {
+    if (cfs_terms_has_majority(self->terms)) { /* of one */
         cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE,
                           "term %" G_GUINT64_FORMAT " begins", record->term);
     }

@@ -164,15 +164,27 @@ build_leaders_tree(CfsReplica *self, GArray *gone, GError **error)
     return g_steal_pointer(&tree);
 }
 
-/* Before the tree is replaced: what waits for stable storage may be gone. */
+/* Only the root was raised: nothing of ours is gone. */
+static gboolean
+is_same_content(CfsReplica *self, GArray *gone)
+{
+    guint64 root = CFS_ROOT_INODE;
+
+    return gone->len == 0 && g_hash_table_size(self->updates) == 1 &&
+           g_hash_table_contains(self->updates, &root);
+}
+
+/* Before the tree is replaced: what waits for stable storage may be gone. No
+ * number tells: two copies that counted on apart, or were raised, have the same
+ * ones. */
 static void
-judge_barriers(CfsReplica *self)
+judge_barriers(CfsReplica *self, GArray *gone)
 {
     if (!g_queue_is_empty(&self->barriers.waiting) &&
-        cfs_replica_is_overruled(self)) {
+        !is_same_content(self, gone)) {
         cfs_replica_trace(self, G_LOG_LEVEL_WARNING,
-                          "changes of this node were overruled: whoever waits "
-                          "for their safety hears EIO");
+                          "changes of this node may have been overruled: "
+                          "whoever waits for their safety hears EIO");
         cfs_replica_fail_barriers(self, EIO);
     }
 }
@@ -186,7 +198,7 @@ replace_tree(CfsReplica *self, CfsTree *tree, GArray *gone)
     GHashTableIter iter;
     gpointer value;
 
-    judge_barriers(self);
+    judge_barriers(self, gone);
     cfs_replica_keep_overruled(self, gone);
     effect = cfs_replica_emit_store(self);
     g_array_append_vals(effect->store.deletes, gone->data, gone->len);

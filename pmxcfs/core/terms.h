@@ -17,8 +17,13 @@
  *   all there  -> the candidate is known to all alike; where the rule of the
  *                 reference would choose another, the candidate raises its root
  *                 version first; then everyone of ours sends its STATE
- *   synced     -> all take over the record of the leader; a majority begins a
- *                 term
+ *   synced     -> all take over the record of the leader; where they are a
+ *                 majority a new term is chosen
+ *   a majority has its number on disk
+ *              -> the term begins
+ *
+ * Before that it must not count: a majority that does not know of it, because
+ * its members were cut off or died meanwhile, would begin lower ones.
  *
  * It counts where all members are ours, or ours are a strict majority of the
  * node list; else the rule of the reference decides alone, and no term begins:
@@ -95,7 +100,7 @@ guint64 cfs_terms_raise(CfsTerms *self, CfsMember *candidate);
 /* --- synced */
 
 /* @leader's copy, with @version and @epoch, is now everyone's. TRUE when
- * the record changed and must be stored. */
+ * the record changed and must be stored. A majority chooses a new term. */
 gboolean cfs_terms_settle(CfsTerms *self,
                           CfsMember leader,
                           const CfsEpoch *epoch,
@@ -103,6 +108,14 @@ gboolean cfs_terms_settle(CfsTerms *self,
 /* The same for a member that is alone, with what cfs_terms_fill() and the
  * caller put into @own. */
 gboolean cfs_terms_settle_alone(CfsTerms *self, const CfsTermMessage *own);
+
+/* A term was chosen and has not begun. */
+gboolean cfs_terms_is_beginning(CfsTerms *self);
+/* The one that is beginning, or the record's. */
+guint64 cfs_terms_current(CfsTerms *self);
+/* Its number is on the disks of a majority: it is the record's, which must be
+ * stored. */
+void cfs_terms_begin(CfsTerms *self);
 
 /* Is a copy as of @record, at @version, what @leader's continues? Unknown
  * leaders, those of the reference, continue nothing for sure. */
