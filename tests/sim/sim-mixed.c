@@ -26,7 +26,9 @@ typedef struct {
     guint64 n_requests;
     guint n_left, n_updated, n_lost;
     GHashTable *overruled; /* set of paths */
-    gboolean has_terms;    /* on the disk */
+    gboolean is_flushing;
+    guint64 flush;      /* its token */
+    gboolean has_terms; /* on the disk */
     CfsTermRecord terms;
     guint64 terms_version;
 } Node;
@@ -106,6 +108,10 @@ run_effect(Node *node, const CfsEffect *effect)
             node->terms = *effect->store.terms;
             node->terms_version = effect->store.terms_version;
         }
+        break;
+    case CFS_EFFECT_FLUSH:
+        node->is_flushing = TRUE;
+        node->flush = effect->flush;
         break;
     case CFS_EFFECT_OVERRULED:
         for (guint i = 0; i < effect->overruled.entries->len; i++) {
@@ -282,6 +288,7 @@ end(Node *node)
     g_clear_pointer(&node->reference, sim_reference_free);
     node->rejoin_ms = -1;
     node->has_work = FALSE;
+    node->is_flushing = FALSE;
     g_hash_table_remove_all(node->verdicts);
 }
 
@@ -734,6 +741,20 @@ get_next(Node *node)
 }
 
 static gboolean
+flush_next(Node *node)
+{
+    CfsEvent event = {.kind = CFS_EVENT_FLUSHED};
+
+    if (!node->is_flushing || node->is_paused) {
+        return FALSE;
+    }
+    node->is_flushing = FALSE;
+    event.flushed.token = node->flush;
+    step_ours(node, &event);
+    return TRUE;
+}
+
+static gboolean
 work_next(Node *node)
 {
     CfsEvent event = {.kind = CFS_EVENT_CONTINUE};
@@ -749,14 +770,15 @@ work_next(Node *node)
 gboolean
 sim_mixed_step(SimMixed *self)
 {
-    guint start = sim_dice(&self->dice, self->n * 3);
+    guint start = sim_dice(&self->dice, self->n * 4);
 
-    for (guint i = 0; i < self->n * 3; i++) {
-        guint choice = (start + i) % (self->n * 3);
-        Node *node = &self->nodes[choice / 3];
-        gboolean did = choice % 3 == 0
+    for (guint i = 0; i < self->n * 4; i++) {
+        guint choice = (start + i) % (self->n * 4);
+        Node *node = &self->nodes[choice / 4];
+        gboolean did = choice % 4 == 0
                            ? sim_group_order(self->group, node->number)
-                       : choice % 3 == 1 ? get_next(node)
+                       : choice % 4 == 1 ? get_next(node)
+                       : choice % 4 == 2 ? flush_next(node)
                                          : work_next(node);
 
         if (did) {
