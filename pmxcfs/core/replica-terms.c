@@ -229,6 +229,7 @@ cfs_replica_settle_alone(CfsReplica *self)
     if (!cfs_terms_is_spoken(self->terms)) {
         return;
     }
+    self->is_refused = FALSE; /* nobody is here to be foreign to */
     fill_from_tree(self, &own);
     if (self->self.nodeid == 0) {
         own.n_nodes = 0; /* local mode: there is no group to be a part of */
