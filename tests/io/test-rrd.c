@@ -157,7 +157,7 @@ last_time(Fixture *f, const char *path)
 {
     g_autofree char *flush = g_strdup_printf("FLUSH %s/%s", f->base, path);
     g_autofree char *command = g_strdup_printf("INFO %s/%s", f->base, path);
-    g_autofree char *flushed G_GNUC_UNUSED = ask(f, flush);
+    G_GNUC_UNUSED g_autofree char *flushed = ask(f, flush);
     g_autofree char *answer = ask(f, command);
     /* `last_update 1 TIME`: 1 is the kind of the value. */
     const char *text = strstr(answer, "last_update 1 ");

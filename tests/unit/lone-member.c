@@ -2,6 +2,8 @@
 
 #include "tests/unit/lone-member.h"
 
+#include "pmxcfs/core/extension.h"
+
 struct LoneMember {
     CfsMember self;
     CfsReplica *replica;
@@ -15,6 +17,9 @@ struct LoneMember {
     guint n_logged;
     gboolean holds_work;
     gboolean has_work;
+    guint64 n_barriers;
+    gboolean is_flushing;
+    guint64 flush; /* its token */
 };
 
 static void
@@ -36,6 +41,11 @@ run_effect(LoneMember *self, const CfsEffect *effect)
     case CFS_EFFECT_CONTINUE:
         g_assert_false(self->has_work);
         self->has_work = TRUE;
+        break;
+    case CFS_EFFECT_FLUSH:
+        g_assert_false(self->is_flushing);
+        self->is_flushing = TRUE;
+        self->flush = effect->flush;
         break;
     case CFS_EFFECT_CLUSTER_LOG:
         self->n_logged++;
@@ -178,6 +188,38 @@ lone_member_hear(LoneMember *self, CfsMember sender, GBytes *bytes)
 
     event.message.sender = sender;
     event.message.bytes = bytes;
+    step(self, &event);
+}
+
+void
+lone_member_speak(LoneMember *self, guint n_nodes)
+{
+    CfsEvent event = {.kind = CFS_EVENT_NODES, .n_nodes = n_nodes};
+
+    cfs_replica_set_features(self->replica, CFS_FEATURES_ALL);
+    step(self, &event);
+}
+
+void
+lone_member_sync(LoneMember *self)
+{
+    CfsEvent event = {.kind = CFS_EVENT_SYNC};
+
+    event.sync_id = ++self->n_barriers;
+    step(self, &event);
+}
+
+void
+lone_member_flushed(LoneMember *self, int problem)
+{
+    CfsEvent event = {.kind = CFS_EVENT_FLUSHED};
+
+    if (!self->is_flushing) {
+        return;
+    }
+    self->is_flushing = FALSE;
+    event.flushed.token = self->flush;
+    event.flushed.problem = problem;
     step(self, &event);
 }
 

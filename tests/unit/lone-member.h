@@ -37,6 +37,14 @@ gboolean lone_member_work(LoneMember *self);
 /* Takes @op; returns the request's number. */
 guint64 lone_member_request(LoneMember *self, CfsOp *op);
 
+/* It was made as a member of the reference, which speaks of no terms: from now
+ * on it speaks of all there is, and knows how many nodes there are. */
+void lone_member_speak(LoneMember *self, guint n_nodes);
+/* A barrier; its answer does not matter here. */
+void lone_member_sync(LoneMember *self);
+/* The disk is done with what it was asked to flush, if it was. */
+void lone_member_flushed(LoneMember *self, int problem);
+
 /* Returns: (owned) the oldest message that was sent and not taken, or NULL. */
 GBytes *lone_member_take_sent(LoneMember *self);
 void lone_member_forget_sent(LoneMember *self);
