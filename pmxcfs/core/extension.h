@@ -49,8 +49,8 @@ enum {
 #define CFS_TERM_HISTORY 32u
 #define CFS_CLUSTER_NAME_SIZE 256u
 
-/* The beginning of a term: at which version, and which of those that may have
- * got the same number when disks lost what was not flushed. */
+/* The beginning of a term: at which version, and a hash of the epoch. For
+ * people, to see where two copies parted. */
 typedef struct {
     guint64 term;
     guint64 version;

@@ -8,8 +8,10 @@
  *
  * One FLUSH of ours is under way at a time; what is asked meanwhile shares the
  * next, and one ACK of a member answers all FLUSHes it got before its flush
- * began. An ACK counts in the epoch and the term it was made in. After a change
- * of members all that waits is asked again, once synced. */
+ * began. A term begins when a majority has ACKed with its number; before that
+ * an ACK says no version, and barriers wait. An ACK counts in the epoch and the
+ * term it was made in. After a change of members all that waits is asked again,
+ * once synced. */
 #include "config.h"
 
 #include "pmxcfs/core/replica-private.h"
@@ -18,6 +20,8 @@
 
 /* As requests: replica-op.c. */
 #define HOLD_MS 10000
+/* Where the disk failed when a term was to begin. */
+#define FOUND_AGAIN_MS 1000
 
 typedef struct {
     guint64 id;
@@ -31,6 +35,8 @@ cfs_barriers_init(CfsBarriers *self)
     g_queue_init(&self->waiting);
     self->acks =
         g_hash_table_new_full(g_direct_hash, g_direct_equal, NULL, g_free);
+    self->founders =
+        g_hash_table_new_full(g_direct_hash, g_direct_equal, NULL, g_free);
     self->failed = g_hash_table_new(g_direct_hash, g_direct_equal);
 }
 
@@ -39,6 +45,7 @@ cfs_barriers_clear(CfsBarriers *self)
 {
     g_queue_clear_full(&self->waiting, g_free);
     g_hash_table_unref(self->acks);
+    g_hash_table_unref(self->founders);
     g_hash_table_unref(self->failed);
 }
 
@@ -90,9 +97,11 @@ start_flush(CfsReplica *self)
     b->flush_version = cfs_tree_root(self->tree)->version;
     b->flush_epoch = self->epoch;
     b->flush_is_acked = b->ack_wanted;
+    b->flush_is_noted =
+        b->flush_is_acked && !cfs_terms_is_beginning(self->terms);
     b->ack_wanted = FALSE;
     /* Before it is said it must be kept, in the same flush. */
-    if (b->flush_is_acked &&
+    if (b->flush_is_noted &&
         cfs_terms_note_acked(self->terms, b->flush_version)) {
         cfs_replica_store_terms(self);
     }
@@ -102,9 +111,11 @@ start_flush(CfsReplica *self)
 static void
 send_ack(CfsReplica *self, int problem)
 {
+    const CfsBarriers *b = &self->barriers;
     const CfsAckMessage ack = {.epoch = self->epoch,
-                               .term = cfs_terms_record(self->terms)->term,
-                               .version = self->barriers.flush_version,
+                               .term = cfs_terms_current(self->terms),
+                               .version =
+                                   b->flush_is_noted ? b->flush_version : 0,
                                .error = (guint32)problem};
     g_autoptr(GBytes) bytes = cfs_ack_message_encode(&ack, self->event->time_s);
 
@@ -127,7 +138,7 @@ advance(CfsReplica *self)
     CfsFlushMessage flush;
 
     if (self->mode != CFS_MODE_SYNCED || b->is_asked ||
-        g_queue_is_empty(&b->waiting)) {
+        cfs_terms_is_beginning(self->terms) || g_queue_is_empty(&b->waiting)) {
         return;
     }
     if (needs_group(self)) {
@@ -149,7 +160,8 @@ on_own_flush(CfsReplica *self, int problem)
 
     if (problem != 0) {
         answer_up_to(self, b->flush_version, problem, CFS_SYNC_LEVEL_LOCAL);
-    } else if (!needs_group(self) && self->mode == CFS_MODE_SYNCED) {
+    } else if (!needs_group(self) && self->mode == CFS_MODE_SYNCED &&
+               !cfs_terms_is_beginning(self->terms)) {
         answer_up_to(self, b->flush_version, 0,
                      cfs_terms_has_majority(self->terms)
                          ? CFS_SYNC_LEVEL_MAJORITY
@@ -262,6 +274,57 @@ note_committed(CfsReplica *self, guint64 version)
     }
 }
 
+/* --- the beginning of a term ---------------------------------------------- */
+
+/* Our disk gets its number; all hear of it. */
+static void
+found_term(CfsReplica *self)
+{
+    self->barriers.founding_ms = self->event->clock_ms;
+    self->barriers.ack_wanted = TRUE;
+    start_flush(self);
+}
+
+/* All members find so at the same message. */
+static void
+try_to_begin(CfsReplica *self)
+{
+    CfsBarriers *b = &self->barriers;
+    GHashTableIter iter;
+    gpointer value;
+    guint n = 0;
+
+    if (self->mode != CFS_MODE_SYNCED || !cfs_terms_is_beginning(self->terms)) {
+        return;
+    }
+    g_hash_table_iter_init(&iter, b->founders);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        n += *(guint64 *)value == cfs_terms_current(self->terms);
+    }
+    if (cfs_terms_is_majority(self->terms, n)) {
+        cfs_terms_begin(self->terms);
+        cfs_replica_store_terms(self);
+        b->acked_sure = 0;
+        cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE,
+                          "term %" G_GUINT64_FORMAT " begins",
+                          cfs_terms_current(self->terms));
+        advance(self);
+    }
+}
+
+/* A disk that failed may be well again. */
+static void
+found_term_again(CfsReplica *self)
+{
+    CfsBarriers *b = &self->barriers;
+
+    if (self->mode == CFS_MODE_SYNCED && b->flushing == 0 &&
+        cfs_terms_is_beginning(self->terms) &&
+        self->event->clock_ms - b->founding_ms >= FOUND_AGAIN_MS) {
+        found_term(self);
+    }
+}
+
 void
 cfs_replica_on_ack(CfsReplica *self, const CfsHeader *header, PveReader *reader)
 {
@@ -270,9 +333,17 @@ cfs_replica_on_ack(CfsReplica *self, const CfsHeader *header, PveReader *reader)
     guint64 committed;
     CfsAckMessage ack;
 
+    if (!cfs_ack_message_decode(reader, &ack) ||
+        !cfs_epoch_equal(&ack.epoch, &self->epoch)) {
+        return;
+    }
+    /* Who is in UPDATE finds out later what it says. */
+    if (ack.error == 0) {
+        (void)g_hash_table_insert(b->founders, GUINT_TO_POINTER(sender.nodeid),
+                                  g_memdup2(&ack.term, sizeof(ack.term)));
+    }
+    try_to_begin(self);
     if (self->mode != CFS_MODE_SYNCED ||
-        !cfs_ack_message_decode(reader, &ack) ||
-        !cfs_epoch_equal(&ack.epoch, &self->epoch) ||
         ack.term != cfs_terms_record(self->terms)->term ||
         !cfs_terms_has_majority(self->terms)) {
         return;
@@ -339,6 +410,7 @@ cfs_replica_reset_barriers(CfsReplica *self)
 
     g_hash_table_remove_all(b->acks);
     g_hash_table_remove_all(b->failed);
+    g_hash_table_remove_all(b->founders);
     b->is_asked = FALSE;
     b->ack_wanted = FALSE;
     b->flush_again = FALSE;
@@ -364,6 +436,10 @@ cfs_replica_resume_barriers(CfsReplica *self)
     for (GList *l = b->waiting.head; l != NULL; l = l->next) {
         ((Barrier *)l->data)->version = version;
     }
+    if (cfs_terms_is_beginning(self->terms)) {
+        found_term(self);
+        try_to_begin(self);
+    }
     advance(self);
     if (b->ack_wanted && b->flushing == 0) {
         start_flush(self);
@@ -375,6 +451,7 @@ void
 cfs_replica_reconsider_barriers(CfsReplica *self)
 {
     self->barriers.is_asked = FALSE;
+    try_to_begin(self);
     advance(self);
 }
 
@@ -384,7 +461,9 @@ cfs_replica_expire_barriers(CfsReplica *self)
     GQueue *waiting = &self->barriers.waiting;
     Barrier *first;
 
-    while (self->mode != CFS_MODE_SYNCED &&
+    found_term_again(self);
+    while ((self->mode != CFS_MODE_SYNCED ||
+            cfs_terms_is_beginning(self->terms)) &&
            (first = g_queue_peek_head(waiting)) != NULL &&
            self->event->clock_ms - first->since_ms > HOLD_MS) {
         answer(self, first->id, EIO, CFS_SYNC_LEVEL_LOCAL);

@@ -34,6 +34,8 @@ typedef struct {
 typedef struct {
     GQueue waiting;        /* of Barrier, by version */
     GHashTable *acks;      /* node id -> guint64: stable there, this epoch */
+    GHashTable *founders;  /* node id -> the term it has on disk */
+    gint64 founding_ms;    /* when we last said so */
     GHashTable *failed;    /* set of node ids whose disk said no */
     gboolean is_asked;     /* a FLUSH of ours has no answer yet */
     guint64 asked_version; /* of the tree then */
@@ -44,6 +46,7 @@ typedef struct {
     guint64 flush_version;
     CfsEpoch flush_epoch;
     gboolean flush_is_acked; /* when done, say so */
+    gboolean flush_is_noted; /* ... with the version, in the record */
     gboolean flush_again;
     gboolean ack_wanted; /* of the next */
 } CfsBarriers;

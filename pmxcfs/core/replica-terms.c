@@ -194,7 +194,7 @@ trace_term(CfsReplica *self)
     const CfsTermRecord *record = cfs_terms_record(self->terms);
 
     self->barriers.acked_sure = record->acked;
-    if (cfs_terms_has_majority(self->terms)) {
+    if (cfs_terms_has_majority(self->terms)) { /* of one */
         cfs_replica_trace(self, G_LOG_LEVEL_MESSAGE,
                           "term %" G_GUINT64_FORMAT " begins", record->term);
     }
@@ -221,6 +221,7 @@ cfs_replica_settle_alone(CfsReplica *self)
     if (!cfs_terms_is_spoken(self->terms)) {
         return;
     }
+    self->is_refused = FALSE; /* nobody is here to be foreign to */
     fill_from_tree(self, &own);
     if (self->self.nodeid == 0) {
         own.n_nodes = 0; /* local mode: there is no group to be a part of */

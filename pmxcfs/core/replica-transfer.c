@@ -164,37 +164,27 @@ build_leaders_tree(CfsReplica *self, GArray *gone, GError **error)
     return g_steal_pointer(&tree);
 }
 
-/* TRUE when the leader's copy is not ours with more behind it: something that
- * was here is gone. Of one version there is one change, unless two copies
- * counted on apart. */
+/* Only the root was raised: nothing of ours is gone. */
 static gboolean
-is_overruled(CfsReplica *self, CfsMember leader)
+is_same_content(CfsReplica *self, GArray *gone)
 {
-    guint64 version = cfs_tree_root(self->tree)->version;
-    GHashTableIter iter;
-    gpointer value;
+    guint64 root = CFS_ROOT_INODE;
 
-    g_hash_table_iter_init(&iter, self->updates);
-    while (g_hash_table_iter_next(&iter, NULL, &value)) {
-        const CfsEntry *entry = value;
-
-        if (entry->inode != CFS_ROOT_INODE && entry->version <= version) {
-            return TRUE;
-        }
-    }
-    return !cfs_terms_is_continued(self->terms, cfs_terms_record(self->terms),
-                                   version, leader);
+    return gone->len == 0 && g_hash_table_size(self->updates) == 1 &&
+           g_hash_table_contains(self->updates, &root);
 }
 
-/* Before the tree is replaced: what waits for stable storage may be gone. */
+/* Before the tree is replaced: what waits for stable storage may be gone. No
+ * number tells: two copies that counted on apart, or were raised, have the same
+ * ones. */
 static void
-judge_barriers(CfsReplica *self, CfsMember leader)
+judge_barriers(CfsReplica *self, GArray *gone)
 {
     if (!g_queue_is_empty(&self->barriers.waiting) &&
-        is_overruled(self, leader)) {
+        !is_same_content(self, gone)) {
         cfs_replica_trace(self, G_LOG_LEVEL_WARNING,
-                          "changes of this node were overruled: whoever waits "
-                          "for their safety hears EIO");
+                          "changes of this node may have been overruled: "
+                          "whoever waits for their safety hears EIO");
         cfs_replica_fail_barriers(self, EIO);
     }
 }
@@ -208,7 +198,7 @@ replace_tree(CfsReplica *self, CfsTree *tree, GArray *gone)
     GHashTableIter iter;
     gpointer value;
 
-    judge_barriers(self, leader);
+    judge_barriers(self, gone);
     cfs_replica_keep_overruled(self, gone);
     effect = cfs_replica_emit_store(self);
     g_array_append_vals(effect->store.deletes, gone->data, gone->len);

@@ -27,6 +27,8 @@ struct CfsTerms {
     guint n_ours;       /* nodes */
     guint expected;     /* nodes, by what all members know; 0: not known */
     gboolean has_begun; /* a term, in this membership */
+    gboolean is_beginning;
+    CfsTermStart next; /* the term that is beginning */
 };
 
 static void
@@ -112,6 +114,7 @@ forget_configuration(CfsTerms *self)
     self->n_ours = 0;
     self->expected = 0;
     self->has_begun = FALSE;
+    self->is_beginning = FALSE;
 }
 
 void
@@ -465,22 +468,40 @@ append_start(CfsTermRecord *record, const CfsTermStart *start)
 }
 
 static void
-begin_term(CfsTerms *self, const CfsEpoch *epoch, guint64 version)
+prepare_term(CfsTerms *self, const CfsEpoch *epoch, guint64 version)
 {
-    CfsTermStart start;
-
     if (self->record.seen == G_MAXINT64) {
         return; /* a liar's; nothing is above it */
     }
     self->record.seen++;
-    start = (CfsTermStart){
+    self->next = (CfsTermStart){
         .term = self->record.seen, .version = version, .tag = tag_of(epoch)};
-    self->record.term = start.term;
+    self->is_beginning = TRUE;
+}
+
+gboolean
+cfs_terms_is_beginning(CfsTerms *self)
+{
+    return self->is_beginning;
+}
+
+guint64
+cfs_terms_current(CfsTerms *self)
+{
+    return self->is_beginning ? self->next.term : self->record.term;
+}
+
+void
+cfs_terms_begin(CfsTerms *self)
+{
+    g_assert(self->is_beginning);
+    self->record.term = self->next.term;
     self->record.acked = 0;
-    append_start(&self->record, &start);
+    append_start(&self->record, &self->next);
     if (self->record.cluster_id == 0) {
-        self->record.cluster_id = start.tag;
+        self->record.cluster_id = self->next.tag;
     }
+    self->is_beginning = FALSE;
     self->has_begun = TRUE;
 }
 
@@ -517,7 +538,7 @@ cfs_terms_settle(CfsTerms *self,
 
     adopt(self, find(self, leader));
     if (self->expected > 0 && self->n_ours * 2 > self->expected) {
-        begin_term(self, epoch, version);
+        prepare_term(self, epoch, version);
     }
     return memcmp(&before, &self->record, sizeof(before)) != 0;
 }
@@ -527,42 +548,14 @@ cfs_terms_settle_alone(CfsTerms *self, const CfsTermMessage *own)
 {
     cfs_terms_begin_round(self);
     cfs_terms_add_term(self, self->me, own);
-    return cfs_terms_take_complete(self) &&
-           cfs_terms_settle(self, self->me, &own->epoch, own->version);
-}
-
-/* The version up to which @history and the copy of @start's term are one; that
- * is where the next term began. */
-static gboolean
-holds(const CfsTermMessage *leader, const CfsTermStart *start, guint64 version)
-{
-    const CfsTermRecord *record = &leader->record;
-
-    for (guint i = 0; i < record->n_history; i++) {
-        if (record->history[i].term != start->term ||
-            record->history[i].tag != start->tag) {
-            continue;
-        }
-        return i + 1 < record->n_history
-                   ? version <= record->history[i + 1].version
-                   : version <= leader->version;
-    }
-    return FALSE;
-}
-
-gboolean
-cfs_terms_is_continued(CfsTerms *self,
-                       const CfsTermRecord *record,
-                       guint64 version,
-                       CfsMember leader)
-{
-    const Member *member = find(self, leader);
-
-    if (member == NULL || member->term == NULL || record->n_history == 0) {
+    if (!cfs_terms_take_complete(self) ||
+        !cfs_terms_settle(self, self->me, &own->epoch, own->version)) {
         return FALSE;
     }
-    return holds(member->term, &record->history[record->n_history - 1],
-                 version);
+    if (self->is_beginning) {
+        cfs_terms_begin(self); /* a majority of one: there is no other */
+    }
+    return TRUE;
 }
 
 guint64

@@ -10,15 +10,19 @@
  * acked is the version up to which this copy, in its term, told the group that
  * it is on stable storage. It decides between two copies of one term, of which
  * one may have counted on behind a cut, by messages that only it got or by
- * votes that an administrator lowered; and between two terms of one number,
- * begun by members of which one lost its disk's tail. No number alone could.
+ * votes that an administrator lowered. Neither of their numbers could.
  *
  *   SYNC_START -> everyone of ours sends its TERM; a reference peer its STATE
  *   all there  -> the candidate is known to all alike; where the rule of the
  *                 reference would choose another, the candidate raises its root
  *                 version first; then everyone of ours sends its STATE
- *   synced     -> all take over the record of the leader; a majority begins a
- *                 term
+ *   synced     -> all take over the record of the leader; where they are a
+ *                 majority a new term is chosen
+ *   a majority has its number on disk
+ *              -> the term begins
+ *
+ * Before that it must not count: a majority that does not know of it, because
+ * its members were cut off or died meanwhile, would begin lower ones.
  *
  * It counts where all members are ours, or ours are a strict majority of the
  * node list; else the rule of the reference decides alone, and no term begins:
@@ -95,7 +99,7 @@ guint64 cfs_terms_raise(CfsTerms *self, CfsMember *candidate);
 /* --- synced */
 
 /* @leader's copy, with @version and @epoch, is now everyone's. TRUE when
- * the record changed and must be stored. */
+ * the record changed and must be stored. A majority chooses a new term. */
 gboolean cfs_terms_settle(CfsTerms *self,
                           CfsMember leader,
                           const CfsEpoch *epoch,
@@ -104,12 +108,13 @@ gboolean cfs_terms_settle(CfsTerms *self,
  * caller put into @own. */
 gboolean cfs_terms_settle_alone(CfsTerms *self, const CfsTermMessage *own);
 
-/* Is a copy as of @record, at @version, what @leader's continues? Unknown
- * leaders, those of the reference, continue nothing for sure. */
-gboolean cfs_terms_is_continued(CfsTerms *self,
-                                const CfsTermRecord *record,
-                                guint64 version,
-                                CfsMember leader);
+/* A term was chosen and has not begun. */
+gboolean cfs_terms_is_beginning(CfsTerms *self);
+/* The one that is beginning, or the record's. */
+guint64 cfs_terms_current(CfsTerms *self);
+/* Its number is on the disks of a majority: it is the record's, which must be
+ * stored. */
+void cfs_terms_begin(CfsTerms *self);
 
 /* What all members understand; 0 until the round is complete. */
 guint64 cfs_terms_features(CfsTerms *self);

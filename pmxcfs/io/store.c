@@ -31,6 +31,8 @@
 #define LOG_FRAME_BYTES 24u /* before each page */
 #define LOG_IDLE_BYTES (4u << 20)
 #define LOG_MAX_BYTES (16u << 20)
+/* What SQLite's index of a log of 35 MiB takes. */
+#define INDEX_BYTES (512u << 10)
 
 typedef enum {
     STATEMENT_BEGIN,
@@ -73,6 +75,7 @@ typedef struct {
 struct CfsStore {
     char *path;
     char *log_path;
+    int index_fd; /* -1: none */
     /* The opener's, then the thread's. */
     sqlite3 *db; /* NULL: it could not be opened again */
     sqlite3_stmt *statements[N_STATEMENTS];
@@ -285,6 +288,23 @@ configure(CfsStore *self, GError **error)
     return tune(self, error);
 }
 
+/* SQLite maps the index of its log, and has made sure of one byte in each page
+ * of it. Where a block of the file system is smaller than a page, that leaves
+ * holes, and on a full disk to write to one of them is SIGBUS, our end: so the
+ * blocks are taken before. The descriptor stays open as long as SQLite's: to
+ * close it would drop the locks that we have on that file, fcntl(2). */
+static void
+reserve_index(CfsStore *self)
+{
+    g_autofree char *path = g_strconcat(self->path, "-shm", NULL);
+
+    self->index_fd = open(path, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    if (self->index_fd >= 0 &&
+        fallocate(self->index_fd, FALLOC_FL_KEEP_SIZE, 0, INDEX_BYTES) < 0) {
+        g_debug("cannot reserve %s: %s", path, g_strerror(errno));
+    }
+}
+
 /* Leaves the log for the next opener where @keep_log, else checkpoints it. */
 static void
 close_connection(CfsStore *self, gboolean keep_log)
@@ -300,6 +320,10 @@ close_connection(CfsStore *self, gboolean keep_log)
                             (int)keep_log, NULL);
     if (sqlite3_close(self->db) != SQLITE_OK) {
         g_warning("closing %s: %s", self->path, sqlite3_errmsg(self->db));
+    }
+    if (self->index_fd >= 0) {
+        (void)close(self->index_fd);
+        self->index_fd = -1;
     }
     self->db = NULL;
     self->log_size = 0;
@@ -340,7 +364,11 @@ open_connection(CfsStore *self, GError **error)
                         NULL) != SQLITE_OK) {
         return sqlite_error(self, "", error);
     }
-    return configure(self, error);
+    if (!configure(self, error)) {
+        return FALSE;
+    }
+    reserve_index(self);
+    return TRUE;
 }
 
 CfsStore *
@@ -349,6 +377,7 @@ cfs_store_new_unwritable(const char *path, gboolean is_kept)
     CfsStore *self = g_new0(CfsStore, 1);
 
     self->path = g_strdup(path);
+    self->index_fd = -1;
     self->log_path = g_strconcat(path, "-wal", NULL);
     self->is_kept = is_kept;
     self->report_fd = -1;
@@ -397,13 +426,23 @@ cfs_store_load(CfsStore *self, GPtrArray *problems, GError **error)
 }
 
 void
+cfs_store_set_terms(CfsStore *self, const CfsDbTerms *terms)
+{
+    const CfsDbTerms none = {0};
+
+    if (memcmp(terms, &none, sizeof(none)) != 0) {
+        set_terms(&self->terms, terms);
+    }
+}
+
+void
 cfs_store_load_terms(CfsStore *self, CfsDbTerms *terms)
 {
     g_autoptr(GPtrArray) problems = g_ptr_array_new_with_free_func(g_free);
     g_autoptr(GError) error = NULL;
     const CfsDbTerms none = {0};
 
-    *terms = none;
+    *terms = self->terms != NULL ? *self->terms : none;
     if (self->db != NULL &&
         !cfs_dbfile_read_terms(self->db, terms, problems, &error)) {
         g_warning("%s: the record of terms cannot be read: %s", self->path,
@@ -413,9 +452,7 @@ cfs_store_load_terms(CfsStore *self, CfsDbTerms *terms)
     for (guint i = 0; i < problems->len; i++) {
         g_warning("%s: %s", self->path, (char *)problems->pdata[i]);
     }
-    if (memcmp(terms, &none, sizeof(none)) != 0) {
-        self->terms = g_memdup2(terms, sizeof(*terms));
-    }
+    cfs_store_set_terms(self, terms);
 }
 
 /* Writing ----------------------------------------------------------------- */

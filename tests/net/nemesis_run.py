@@ -141,6 +141,8 @@ class Run:
                 self._show_hung()
                 self._kill_clients()
                 history = self._history()
+                # Killed: what was under way says nothing.
+                history.ops = [op for op in history.ops if op.end != NEVER]
             finally:
                 self.problems += self.world.deaths
                 self._kill_clients()
@@ -258,7 +260,7 @@ class Run:
         while steps or self.active:
             ending = min(self.active, key=lambda active: active[0],
                          default=None)
-            if ending and (not steps or steps[0].alone
+            if ending and (not steps or steps[0].alone or ending[1].alone
                            or ending[0] <= steps[0].at):
                 self._wait_until(ending[0])
                 self._end(ending)

@@ -6,10 +6,12 @@ docs of the protocol (Conformance checklist). What another test has already:
      1, 14, 15   test_files: fresh cluster, large_file, two_hundred_files
     17           test_daemon: corosync_killed_and_started_again (and here)
     25           test_locks
+    28, 29       test_status
     30           test_corosync_conf
     22 - 24, 26, 31, 32   what no node of ours sends: tests/sim, tests/unit
 """
 
+import contextlib
 import sqlite3
 import subprocess
 import time
@@ -141,8 +143,8 @@ def count_of_rows(node):
 def fill(node, count, size):
     """count files of size bytes; returns the last one's path."""
     node.run("sh", "-ec", f"mkdir -p {PVE}/row; for i in $(seq {count}); do "
-             f"dd if=/dev/urandom of={PVE}/row/f$i bs={size} count=1 2>/dev/null;"
-             " done", timeout=300)
+             f"dd if=/dev/urandom of={PVE}/row/f$i bs={size} count=1 "
+             "2>/dev/null; done", timeout=300)
     return f"{PVE}/row/f{count}"
 
 
@@ -231,7 +233,7 @@ def write_before_the_cut_is_seen(four):
     n1, n4 = four["n1"], four["n4"]
     settle(four)
     four.cut(["n4"])
-    print("the cut is " + ("not seen" if n4.is_writable() else "seen") + " yet")
+    print("seen already:", not n4.is_writable())
     late = n4.popen("mkdir", f"{PVE}/row-late", stderr=subprocess.PIPE)
     _, err = late.communicate(timeout=60)
     assert "Permission denied" in err
@@ -240,6 +242,70 @@ def write_before_the_cut_is_seen(four):
     settle(four)
     for node in (n1, n4):
         assert not node.ok("test", "-e", f"{PVE}/row-late")
+
+
+# ---- two copies that went apart: terms decide, not who counted more ---------
+
+def kept_aside(node, name):
+    """Whether what a merge overruled there is in the recovery folder."""
+    return list(node.on_disk(f"{STATE}/recovery").glob(f"*/tree/{name}"))
+
+
+def join_edited_offline(four):
+    """Row 5. The reference lets the higher version win, and loses what the
+    majority did."""
+    n1, n4 = four["n1"], four["n4"]
+    settle(four)
+    n4.stop("pmxcfs")
+    database = n4.on_disk(f"{STATE}/config.db")
+    with contextlib.closing(sqlite3.connect(database)) as edited:
+        version = edited.execute("SELECT version FROM tree WHERE inode = 0"
+                                 ).fetchone()[0] + 1000
+        edited.execute("UPDATE tree SET version = ? WHERE inode = 0",
+                       (version,))
+        edited.execute("INSERT INTO tree VALUES (?, 0, ?, 4, 9, 8, "
+                       "'row-offline', 'x')", (version, version))
+        edited.commit()
+    n1.write(f"{PVE}/row-majority", "kept\n")
+    n4.start("pmxcfs")
+    settle(four)
+    assert n4.read(f"{PVE}/row-majority") == "kept\n"
+    assert not n1.ok("test", "-e", f"{PVE}/row-offline")
+    wait_for(lambda: kept_aside(n4, "row-offline"), 10, "it is not kept")
+
+
+def forced_minority(four, more):
+    n1, n4 = four["n1"], four["n4"]
+    n1.write(f"{PVE}/row-conflict", "old\n")
+    settle(four)
+    four.cut(["n4"])
+    wait_for(lambda: not n4.is_writable(), 30, "n4 still feels quorate")
+    four.wait_writable(n1)
+    n4.run("corosync-quorumtool", "-e", "1")
+    four.wait_writable(n4)
+    for node, count in ((n4, 40 if more else 1), (n1, 1 if more else 40)):
+        for _ in range(count):
+            node.write(f"{PVE}/row-conflict", f"of {node.name}\n")
+        node.write(f"{PVE}/row-{node.name}", "own\n")
+    n4.stop("corosync")
+    four.heal()
+    n4.start("corosync")
+    settle(four)
+    assert n4.read(f"{PVE}/row-conflict") == "of n1\n"
+    assert n4.read(f"{PVE}/row-n1") == "own\n"
+    assert not n1.ok("test", "-e", f"{PVE}/row-n4")
+    for name in ("row-conflict", "row-n4"):
+        wait_for(lambda n=name: kept_aside(n4, n), 10, f"{name} is not kept")
+
+
+def forced_minority_with_more(four):
+    """Row 8. The reference lets it win."""
+    forced_minority(four, more=True)
+
+
+def forced_minority_with_fewer(four):
+    """Row 9."""
+    forced_minority(four, more=False)
 
 
 # ---- death in the middle ----------------------------------------------------
@@ -413,13 +479,14 @@ def corosync_dies(four):
 # ---- stores ----------------------------------------------------------------
 
 def database_full(four):
-    """Row 27. An error on that node alone; it is back without a restart."""
+    """Row 27. An error on that node alone; it is back without a restart. Its
+    disk has small blocks: a page that is mapped may have holes."""
     n1, n4 = four["n1"], four["n4"]
     n1.write(f"{PVE}/row-full", "1")
     settle(four)
     n4.stop("pmxcfs")
     n4.run("sh", "-ec", "truncate -s 96M /root/disk;"
-           "mkfs.ext4 -q -b 4096 -O ^has_journal /root/disk;"
+           "mkfs.ext4 -q -b 1024 -O ^has_journal /root/disk;"
            f"cp -a {STATE} /root/old;"
            f"mount -o loop /root/disk {STATE}; cp -a /root/old/. {STATE}/")
     try:
@@ -474,7 +541,9 @@ def many_inodes(four):
 
 ROWS = [
     (2, join_empty), (3, join_older), (4, join_identical), (6, cut_and_heal),
-    (7, write_before_the_cut_is_seen), (11, leader_dies_in_an_update),
+    (7, write_before_the_cut_is_seen), (5, join_edited_offline),
+    (8, forced_minority_with_more), (9, forced_minority_with_fewer),
+    (11, leader_dies_in_an_update),
     (12, joiner_dies_in_an_update), (13, contests), (15, thousand_files),
     (17, corosync_dies), (18, frozen_while_synced), (19, frozen_in_a_sync),
     (20, frozen_and_a_further_join), (21, writer_dies_in_a_sync),

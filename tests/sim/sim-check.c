@@ -26,7 +26,10 @@ typedef struct {
     SimWire *wire;
     GHashTable *hashes;   /* inode -> hash of the entry */
     GHashTable *requests; /* id -> Request */
+    GHashTable *barriers; /* id -> SimLine: what it covers */
+    guint n_members;      /* nodes of its configuration */
     guint64 hash;         /* of the tree, from the STORE effects */
+    guint64 root_hash;    /* of its root */
     const SimLine *line;
     guint64 ring, place; /* of what it got last */
     gboolean is_get;     /* the step has a place */
@@ -45,6 +48,12 @@ typedef struct {
     gboolean is_released;
 } Holder;
 
+/* What a barrier was answered for, and where in the total order. */
+typedef struct {
+    const SimLine *line;
+    guint64 place;
+} Promise;
+
 struct SimCheck {
     Node nodes[SIM_MAX_NODES];
     SimLines *lines;
@@ -53,6 +62,13 @@ struct SimCheck {
     GHashTable *holders; /* path of a lock -> Holder */
     GHashTable *removed; /* path of a lock -> deletes without an outcome */
     GHashTable *deleted; /* inodes of locks that somebody deleted */
+    /* barriers */
+    guint n_nodes;
+    SimFlushedHash flushed_hash;
+    gpointer disks;
+    gboolean has_lost_disk;
+    gboolean has_no_terms;
+    GArray *promises; /* of Promise */
     gboolean is_kept;
     gboolean has_bad_peer;
     char *violation;
@@ -90,6 +106,7 @@ sim_check_new(void)
 
     self->lines = sim_lines_new();
     self->places = numbers_new();
+    self->promises = g_array_new(FALSE, FALSE, sizeof(Promise));
     self->touched = numbers_new();
     self->deleted = numbers_new();
     self->removed =
@@ -107,6 +124,7 @@ sim_check_free(SimCheck *self)
     }
     sim_lines_free(self->lines);
     g_hash_table_unref(self->places);
+    g_array_unref(self->promises);
     g_hash_table_unref(self->touched);
     g_hash_table_unref(self->holders);
     g_hash_table_unref(self->removed);
@@ -169,6 +187,9 @@ put_entry(Node *node, const CfsEntry *entry)
     guint64 hash = sim_entry_hash(entry);
 
     node->hash += hash - (old != NULL ? *old : 0);
+    if (entry->inode == CFS_ROOT_INODE) {
+        node->root_hash = hash;
+    }
     if (old != NULL) {
         *old = hash;
     } else {
@@ -203,6 +224,9 @@ sim_check_start(SimCheck *self,
     node->hashes = numbers_new();
     node->requests =
         g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL, request_free);
+    node->barriers =
+        g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+    node->n_members = 0;
     node->numbers = g_array_new(FALSE, FALSE, sizeof(guint64));
     node->hash = 0;
     node->ring = node->place = 0;
@@ -216,8 +240,9 @@ sim_check_start(SimCheck *self,
                        number);
     }
     node->is_edited = FALSE;
-    node->line = sim_lines_add(self->lines, node->hash,
-                               cfs_tree_root(tree)->version, NULL);
+    node->line =
+        sim_lines_add(self->lines, node->hash, node->hash - node->root_hash,
+                      cfs_tree_root(tree)->version, NULL);
 }
 
 void
@@ -229,6 +254,7 @@ sim_check_end(SimCheck *self, guint number)
     g_clear_pointer(&node->wire, sim_wire_free);
     g_clear_pointer(&node->hashes, g_hash_table_unref);
     g_clear_pointer(&node->requests, g_hash_table_unref);
+    g_clear_pointer(&node->barriers, g_hash_table_unref);
     g_clear_pointer(&node->numbers, g_array_unref);
 }
 
@@ -272,6 +298,9 @@ sim_check_get(SimCheck *self, guint number, const SimGet *get)
     node->is_get = TRUE;
     node->ring = get->ring;
     node->place = get->place;
+    if (get->kind == SIM_GET_CONFCHG) {
+        node->n_members = get->members->len; /* a node has one process */
+    }
     sim_wire_on_get(node->wire, get);
 }
 
@@ -458,7 +487,7 @@ on_store(SimCheck *self, guint number, const CfsEffect *effect)
     }
     node->is_reloading = TRUE;
     node->line = sim_lines_add(
-        self->lines, node->hash,
+        self->lines, node->hash, node->hash - node->root_hash,
         root != NULL ? root->version : node->line->version, node->line);
 }
 
@@ -547,6 +576,152 @@ on_reply(SimCheck *self, guint number, const CfsEffect *effect, gint64 now)
     g_hash_table_remove(node->requests, &effect->reply.id);
 }
 
+/* --- barriers ------------------------------------------------------------- */
+
+void
+sim_check_set_disks(SimCheck *self,
+                    guint n_nodes,
+                    SimFlushedHash flushed_hash,
+                    gpointer data)
+{
+    self->n_nodes = n_nodes;
+    self->flushed_hash = flushed_hash;
+    self->disks = data;
+}
+
+static gboolean
+disk_contains(SimCheck *self, guint node, const SimLine *line)
+{
+    const SimLine *disk =
+        sim_lines_find(self->lines, self->flushed_hash(self->disks, node));
+
+    /* A new tree has nothing in it that must be kept. */
+    return line->version == 1 ||
+           (disk != NULL && sim_line_contains(disk, line));
+}
+
+static guint
+count_disks(SimCheck *self, const SimLine *line)
+{
+    guint count = 0;
+
+    for (guint i = 0; i < self->n_nodes; i++) {
+        count += disk_contains(self, i, line);
+    }
+    return count;
+}
+
+void
+sim_check_lost_disk(SimCheck *self, guint node)
+{
+    self->has_lost_disk = TRUE;
+    g_array_set_size(self->promises, 0);
+}
+
+void
+sim_check_no_terms(SimCheck *self)
+{
+    self->has_no_terms = TRUE;
+}
+
+void
+sim_check_sync(SimCheck *self, guint number, guint64 id)
+{
+    Node *node = &self->nodes[number];
+
+    sim_check_other(self, number);
+    g_hash_table_insert(node->barriers, g_memdup2(&id, sizeof(id)),
+                        (gpointer)node->line);
+}
+
+void
+sim_check_sync_cancel(SimCheck *self, guint number, guint64 id)
+{
+    sim_check_other(self, number);
+    g_hash_table_remove(self->nodes[number].barriers, &id);
+}
+
+/* A member that is behind in the order may still have to hear of it. */
+static void
+check_promise(SimCheck *self, guint number, const Promise *promise)
+{
+    const Node *node = &self->nodes[number];
+
+    if (node->replica == NULL || node->place <= promise->place ||
+        node->n_members * 2 <= self->n_nodes ||
+        cfs_replica_mode(node->replica) != CFS_MODE_SYNCED) {
+        return;
+    }
+    if (!sim_line_contains(node->line, promise->line)) {
+        sim_check_fail(self, "durable",
+                       "node %u is synced in a majority without what was "
+                       "promised (version %" G_GUINT64_FORMAT ")",
+                       number, promise->line->version);
+    }
+}
+
+static void
+promise(SimCheck *self, guint number, const SimLine *line)
+{
+    Promise promise = {line, self->nodes[number].place};
+
+    if (line->version == 1 || self->has_lost_disk) {
+        return;
+    }
+    if (count_disks(self, line) * 2 <= self->n_nodes) {
+        sim_check_fail(self, "durable",
+                       "node %u says majority, but %u of %u disks have it",
+                       number, count_disks(self, line), self->n_nodes);
+        return;
+    }
+    if (self->has_no_terms) {
+        return;
+    }
+    g_array_append_val(self->promises, promise);
+    for (guint i = 0; i < self->n_nodes; i++) {
+        check_promise(self, i, &promise);
+    }
+}
+
+static void
+on_reply_sync(SimCheck *self, guint number, const CfsEffect *effect)
+{
+    Node *node = &self->nodes[number];
+    guint64 id = effect->reply_sync.id;
+    const SimLine *line = g_hash_table_lookup(node->barriers, &id);
+
+    if (line == NULL) {
+        sim_check_fail(self, "answers", "node %u answers a barrier twice",
+                       number);
+        return;
+    }
+    g_hash_table_remove(node->barriers, &id);
+    if (effect->reply_sync.verdict != 0) {
+        return;
+    }
+    if (effect->reply_sync.level == CFS_SYNC_LEVEL_MAJORITY) {
+        promise(self, number, line);
+    } else if (!disk_contains(self, number, line)) {
+        sim_check_fail(self, "durable",
+                       "node %u does not have what it answers a barrier for",
+                       number);
+    }
+}
+
+/* It became synced: is all there that was promised? */
+static void
+check_promises(SimCheck *self, guint number)
+{
+    const Node *node = &self->nodes[number];
+
+    if (node->mode == CFS_MODE_SYNCED || self->has_no_terms) {
+        return;
+    }
+    for (guint i = 0; i < self->promises->len; i++) {
+        check_promise(self, number, &g_array_index(self->promises, Promise, i));
+    }
+}
+
 static void
 on_send(SimCheck *self, guint number, const CfsEffect *effect)
 {
@@ -580,6 +755,9 @@ sim_check_effect(SimCheck *self,
         break;
     case CFS_EFFECT_CHANGED:
         on_changed(self, number, effect, clock_ms);
+        break;
+    case CFS_EFFECT_REPLY_SYNC:
+        on_reply_sync(self, number, effect);
         break;
     case CFS_EFFECT_REPLY:
         on_reply(self, number, effect, clock_ms);
@@ -636,6 +814,7 @@ sim_check_after(SimCheck *self, guint number)
         node->is_reloaded = FALSE;
         check_version(self, number);
     }
+    check_promises(self, number);
     if (!node->is_get || cfs_replica_mode(node->replica) != CFS_MODE_SYNCED) {
         return;
     }

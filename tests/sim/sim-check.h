@@ -11,6 +11,9 @@
  *   guests    no CTID twice
  *   locks     a lock directory goes when its holder says so, or 120 s after
  *             its last renewal; nobody gets it while another holds it
+ *   durable   what a barrier answered "majority" for was on the disks of a
+ *             strict majority of the nodes, and is in the tree of each member
+ *             that is synced in a strict majority, ever after
  *   transfer  no state transfer fails while all peers are sound
  *   stuck     when the network is whole all are synced, with one tree
  *   disk      ... which is what their databases hold
@@ -49,6 +52,19 @@ void sim_check_start(SimCheck *self,
 void sim_check_end(SimCheck *self, guint node);
 /* Somebody else wrote to the database of @node. */
 void sim_check_edited(SimCheck *self, guint node);
+
+/* The disks, and how many nodes there are: which barriers look at. */
+typedef guint64 (*SimFlushedHash)(gpointer data, guint node);
+void sim_check_set_disks(SimCheck *self,
+                         guint n_nodes,
+                         SimFlushedHash flushed_hash,
+                         gpointer data);
+/* What was on the disk of @node is lost: from now on nothing is promised. */
+void sim_check_lost_disk(SimCheck *self, guint node);
+/* Some members keep no terms: nothing is promised. */
+void sim_check_no_terms(SimCheck *self);
+void sim_check_sync(SimCheck *self, guint node, guint64 id);
+void sim_check_sync_cancel(SimCheck *self, guint node, guint64 id);
 
 /* Before the step: a request; what the group gives; anything else. */
 void sim_check_request(SimCheck *self, guint node, guint64 id, const CfsOp *op);

@@ -9,6 +9,14 @@
 
 /* --- life ----------------------------------------------------------------- */
 
+static guint64
+flushed_hash(gpointer data, guint node)
+{
+    SimCluster *self = data;
+
+    return sim_store_flushed_hash(self->nodes[node].store);
+}
+
 SimCluster *
 sim_cluster_new_stopped(guint n, guint32 seed)
 {
@@ -20,6 +28,7 @@ sim_cluster_new_stopped(guint n, guint32 seed)
     self->dice.state = seed;
     self->group = sim_group_new(n, sim_dice_next(&self->dice));
     self->check = sim_check_new();
+    sim_check_set_disks(self->check, n, flushed_hash, self);
     self->verdicts = g_hash_table_new(NULL, NULL);
     self->next_pid = 100;
     self->verbose = g_getenv("SIM_VERBOSE") != NULL;
@@ -405,6 +414,12 @@ sim_n_replies(SimCluster *self, int verdict)
 {
     return GPOINTER_TO_UINT(
         g_hash_table_lookup(self->verdicts, GINT_TO_POINTER(verdict)));
+}
+
+guint64
+sim_n_syncs(SimCluster *self, CfsSyncLevel level)
+{
+    return self->n_syncs[level];
 }
 
 char *

@@ -127,6 +127,8 @@ void sim_assert_equal_trees(SimCluster *self);
 /* Every request of a process that lives got exactly one answer. */
 void sim_assert_no_reply_lost(SimCluster *self);
 guint64 sim_n_replies(SimCluster *self, int verdict);
+/* Barriers that reached it. */
+guint64 sim_n_syncs(SimCluster *self, CfsSyncLevel level);
 /* Returns: (owned) a hash of every decision so far. */
 char *sim_trace_digest(SimCluster *self);
 

@@ -20,6 +20,9 @@ sim_set_features(SimCluster *self, guint node, guint64 features)
 {
     g_assert(self->nodes[node].replica == NULL);
     self->nodes[node].features = features;
+    if (features == 0) {
+        sim_check_no_terms(self->check);
+    }
 }
 
 void
@@ -83,6 +86,7 @@ sim_wipe(SimCluster *self, guint number)
 {
     g_assert(self->nodes[number].replica == NULL);
     sim_store_wipe(self->nodes[number].store);
+    sim_check_lost_disk(self->check, number);
 }
 
 /* The rows that are left of @entries when that of @path has a wrong type. */
@@ -122,6 +126,7 @@ sim_spoil(SimCluster *self, guint number, const char *path)
     sim_store_wipe(node->store);
     sim_store_fill(node->store, repair->entries);
     sim_check_edited(self->check, number);
+    sim_check_lost_disk(self->check, number);
 }
 
 void

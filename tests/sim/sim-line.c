@@ -36,6 +36,7 @@ sim_lines_find(SimLines *self, guint64 hash)
 const SimLine *
 sim_lines_add(SimLines *self,
               guint64 hash,
+              guint64 content,
               guint64 version,
               const SimLine *parent)
 {
@@ -46,6 +47,7 @@ sim_lines_add(SimLines *self,
     }
     line = g_new0(SimLine, 1);
     line->hash = hash;
+    line->content = content;
     line->version = version;
     line->parent = parent;
     line->jump = line;
@@ -62,13 +64,27 @@ sim_lines_add(SimLines *self,
     return line;
 }
 
+static const SimLine *
+find_depth(const SimLine *self, guint depth)
+{
+    while (self->depth > depth) {
+        self = self->jump->depth >= depth ? self->jump : self->parent;
+    }
+    return self;
+}
+
 gboolean
 sim_line_contains(const SimLine *self, const SimLine *other)
 {
-    while (self->depth > other->depth) {
-        self = self->jump->depth >= other->depth ? self->jump : self->parent;
+    if (find_depth(self, other->depth) == other) {
+        return TRUE;
     }
-    return self == other;
+    for (; self != NULL; self = self->parent) {
+        if (self->content == other->content) {
+            return TRUE;
+        }
+    }
+    return FALSE;
 }
 
 guint64

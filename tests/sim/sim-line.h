@@ -18,6 +18,7 @@ typedef struct SimLines SimLines;
 
 typedef struct SimLine {
     guint64 hash;
+    guint64 content; /* the same without the root */
     guint64 version; /* of the root */
     guint depth;
     const struct SimLine *parent; /* NULL: the first */
@@ -31,9 +32,11 @@ const SimLine *sim_lines_find(SimLines *self, guint64 hash);
 /* What is there, or a new child of @parent. */
 const SimLine *sim_lines_add(SimLines *self,
                              guint64 hash,
+                             guint64 content,
                              guint64 version,
                              const SimLine *parent);
-/* Does @self contain all that @other does? */
+/* Does @self contain all that @other does: was it there, or the same content?
+ */
 gboolean sim_line_contains(const SimLine *self, const SimLine *other);
 
 /* One entry's share in the hash of its tree: all are added up. */

@@ -130,6 +130,10 @@ on_reply_sync(SimNode *self, const CfsEffect *effect)
     if (effect->reply_sync.id == self->cluster->watched) {
         self->cluster->level = effect->reply_sync.level;
     }
+    g_hash_table_remove(self->syncs, &effect->reply_sync.id);
+    if (effect->reply_sync.verdict == 0) {
+        self->cluster->n_syncs[effect->reply_sync.level]++;
+    }
     deliver_reply(self, effect->reply_sync.id, effect->reply_sync.verdict);
 }
 
@@ -331,6 +335,7 @@ sim_node_end(SimNode *self)
     g_queue_clear(&self->news);
     g_hash_table_remove_all(self->waiting);
     g_hash_table_remove_all(self->interrupted);
+    g_hash_table_remove_all(self->syncs);
 }
 
 gboolean
@@ -370,8 +375,21 @@ sim_node_submit_sync(SimNode *self, guint64 id)
     CfsEvent event = sim_node_event(self, CFS_EVENT_SYNC);
 
     g_hash_table_add(self->waiting, g_memdup2(&id, sizeof(id)));
+    g_hash_table_add(self->syncs, g_memdup2(&id, sizeof(id)));
     event.sync_id = id;
-    sim_node_step(self, &event);
+    sim_check_sync(self->cluster->check, self->number, id);
+    step(self, &event);
+}
+
+static void
+cancel_sync(SimNode *self, guint64 id)
+{
+    CfsEvent event = sim_node_event(self, CFS_EVENT_SYNC_CANCEL);
+
+    g_hash_table_remove(self->syncs, &id);
+    event.sync_id = id;
+    sim_check_sync_cancel(self->cluster->check, self->number, id);
+    step(self, &event);
 }
 
 void
@@ -385,10 +403,15 @@ sim_node_interrupt(SimNode *self)
     while (g_hash_table_iter_next(&iter, &key, NULL)) {
         oldest = MIN(oldest, *(guint64 *)key);
     }
-    if (oldest != G_MAXUINT64) {
-        g_hash_table_remove(self->waiting, &oldest);
+    if (oldest == G_MAXUINT64) {
+        return;
+    }
+    g_hash_table_remove(self->waiting, &oldest);
+    count_verdict(self->cluster, EINTR);
+    if (g_hash_table_contains(self->syncs, &oldest)) {
+        cancel_sync(self, oldest);
+    } else {
         g_hash_table_add(self->interrupted, g_memdup2(&oldest, sizeof(oldest)));
-        count_verdict(self->cluster, EINTR);
     }
 }
 
@@ -568,6 +591,8 @@ sim_node_init(SimNode *self, SimCluster *cluster, guint number)
         g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
     self->interrupted =
         g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
+    self->syncs =
+        g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, NULL);
     self->rejoin_ms = -1;
     self->features = CFS_FEATURES_ALL;
 }
@@ -579,4 +604,5 @@ sim_node_clear(SimNode *self)
     sim_store_free(self->store);
     g_hash_table_unref(self->waiting);
     g_hash_table_unref(self->interrupted);
+    g_hash_table_unref(self->syncs);
 }

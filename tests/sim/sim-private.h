@@ -32,6 +32,7 @@ typedef struct {
     GQueue replies;          /* of SimReply: waiting for the store */
     GHashTable *waiting;     /* request ids without an answer */
     GHashTable *interrupted; /* ... whose callers are gone */
+    GHashTable *syncs;       /* ... that are barriers */
     guint32 pid;
     gboolean is_connected; /* it was told so */
     gboolean is_leaving;   /* it will be told that it is no longer */
@@ -65,6 +66,7 @@ struct SimCluster {
     gboolean has_lag;
     GHashTable *verdicts; /* errno -> count */
     guint n_nodes;        /* in the node list */
+    guint64 n_syncs[2];   /* barriers that went well, by level */
     guint64 sent[8];      /* messages of ours, by kind */
     CfsSyncLevel level;   /* of the last barrier */
     guint64 watched;      /* a request that sim_change() waits for */

@@ -74,7 +74,8 @@ make_op(const SimDecision *d)
         bytes = g_malloc(d->size);
         memset(bytes, d->fill, d->size);
         data = g_bytes_new_take(bytes, d->size);
-        return cfs_op_new_write(d->path, data, d->offset);
+        return d->append ? cfs_op_new_append(d->path, data)
+                         : cfs_op_new_write(d->path, data, d->offset);
     default:
         return cfs_op_new(d->op, d->path);
     }
@@ -91,6 +92,22 @@ do_submit(SimCluster *cluster, const SimDecision *d)
 {
     if (runs(cluster, d->node)) {
         sim_submit(cluster, d->node, make_op(d));
+    }
+}
+
+static void
+do_sync(SimCluster *cluster, const SimDecision *d)
+{
+    if (runs(cluster, d->node)) {
+        sim_submit_sync(cluster, d->node);
+    }
+}
+
+static void
+do_old(SimCluster *cluster, const SimDecision *d)
+{
+    if (!sim_is_up(cluster, d->node)) {
+        sim_set_features(cluster, d->node, 0);
     }
 }
 
@@ -256,6 +273,8 @@ static const struct {
     [SIM_DO_WORK] = {"work", HAS_NODE | HAS_NUMBER, do_work},
     [SIM_DO_RUN] = {"run", HAS_DICE, do_run},
     [SIM_DO_SUBMIT] = {"submit", HAS_NODE | HAS_OP, do_submit},
+    [SIM_DO_SYNC] = {"sync", HAS_NODE, do_sync},
+    [SIM_DO_OLD] = {"no-terms", HAS_NODE, do_old},
     [SIM_DO_INTERRUPT] = {"interrupt", HAS_NODE, do_interrupt},
     [SIM_DO_ADVANCE] = {"advance", HAS_NUMBER, do_advance},
     [SIM_DO_START] = {"start", HAS_NODE, do_start},
@@ -282,18 +301,20 @@ static const struct {
     const char *name;
     CfsOpKind kind;
     gboolean truncate;
+    gboolean append;
 } ops[] = {
-    {"create", CFS_OP_CREATE, FALSE}, {"mkdir", CFS_OP_MKDIR, FALSE},
-    {"delete", CFS_OP_DELETE, FALSE}, {"rename", CFS_OP_RENAME, FALSE},
-    {"mtime", CFS_OP_MTIME, FALSE},   {"write", CFS_OP_WRITE, FALSE},
-    {"truncate", CFS_OP_WRITE, TRUE},
+    {"append", CFS_OP_WRITE, FALSE, TRUE}, {"create", CFS_OP_CREATE, FALSE},
+    {"mkdir", CFS_OP_MKDIR, FALSE},        {"delete", CFS_OP_DELETE, FALSE},
+    {"rename", CFS_OP_RENAME, FALSE},      {"mtime", CFS_OP_MTIME, FALSE},
+    {"write", CFS_OP_WRITE, FALSE},        {"truncate", CFS_OP_WRITE, TRUE},
 };
 
 static void
 append_op(GString *out, const SimDecision *d)
 {
     for (guint i = 0; i < G_N_ELEMENTS(ops); i++) {
-        if (ops[i].kind == d->op && ops[i].truncate == d->truncate) {
+        if (ops[i].kind == d->op && ops[i].truncate == d->truncate &&
+            ops[i].append == d->append) {
             g_string_append_printf(out, " %s %s", ops[i].name, d->path);
         }
     }
@@ -380,6 +401,7 @@ take_op(Words *words, SimDecision *d)
     }
     d->op = ops[i].kind;
     d->truncate = ops[i].truncate;
+    d->append = ops[i].append;
     d->path = g_intern_string(take_word(words));
     if (d->op == CFS_OP_RENAME) {
         d->to = g_intern_string(take_word(words));

@@ -30,6 +30,7 @@ typedef enum {
     SIM_DO_WORK,      /* the same */
     SIM_DO_RUN,       /* until nothing happens by itself */
     SIM_DO_SUBMIT,    /* an operation */
+    SIM_DO_SYNC,      /* a barrier */
     SIM_DO_INTERRUPT, /* its oldest caller */
     SIM_DO_ADVANCE,   /* number: ms */
     SIM_DO_START,
@@ -50,6 +51,7 @@ typedef enum {
     SIM_DO_CLOCK,  /* number: ms after the others' */
     SIM_DO_LOSE,   /* an update */
     SIM_DO_INJECT, /* a bad message */
+    SIM_DO_OLD,    /* its next process keeps no terms */
     SIM_N_DOS
 } SimDo;
 
@@ -65,6 +67,7 @@ typedef struct {
     guint32 offset; /* or size of a truncate, or time */
     guint32 size;
     gboolean truncate;
+    gboolean append;
     char fill;
 } SimDecision;
 

@@ -2,6 +2,8 @@
 
 #include "tests/sim/sim-store.h"
 
+#include "tests/sim/sim-line.h"
+
 /* So many batches are flushed by themselves: a database makes checkpoints. */
 #define CHECKPOINT 64u
 
@@ -144,6 +146,20 @@ sim_store_flush(SimStore *self)
     while (self->unflushed.length > 0) {
         flush_oldest(self);
     }
+}
+
+guint64
+sim_store_flushed_hash(SimStore *self)
+{
+    GHashTableIter iter;
+    gpointer value;
+    guint64 sum = 0;
+
+    g_hash_table_iter_init(&iter, self->flushed);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        sum += sim_entry_hash(value);
+    }
+    return sum;
 }
 
 void

@@ -27,6 +27,8 @@ guint64 sim_store_committed(SimStore *self);
 guint64 sim_store_submitted(SimStore *self);
 /* What is committed survives the end of the host. */
 void sim_store_flush(SimStore *self);
+/* sim_entry_hash() of all that would survive. */
+guint64 sim_store_flushed_hash(SimStore *self);
 /* The process ends. */
 void sim_store_crash(SimStore *self);
 /* The host ends: some of what was not flushed is lost, the newest first. */

@@ -77,6 +77,12 @@ note_state(SimWire *self, CfsMember sender, PveReader *reader)
     g_array_append_val(self->states, state);
 }
 
+static gboolean
+has_all_states(const SimWire *self)
+{
+    return self->states->len > 0 && self->states->len >= self->members->len;
+}
+
 static void
 on_message(SimWire *self, const SimGet *get)
 {
@@ -88,7 +94,8 @@ on_message(SimWire *self, const SimGet *get)
         CFS_PARSE_OK) {
         return;
     }
-    if (header.type == CFS_MESSAGE_SYNC_START) {
+    /* Behind the last state nobody asks again (7.3). */
+    if (header.type == CFS_MESSAGE_SYNC_START && !has_all_states(self)) {
         self->epoch = header.epoch;
         g_array_set_size(self->states, 0);
     } else if (header.type == CFS_MESSAGE_STATE &&
@@ -231,7 +238,7 @@ check_update(SimWire *self)
 {
     const State *leader;
 
-    if (self->states->len < self->members->len || self->states->len == 0) {
+    if (!has_all_states(self)) {
         return g_strdup("updates before all states are there");
     }
     leader = &g_array_index(self->states, State, 0);

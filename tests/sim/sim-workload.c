@@ -15,6 +15,8 @@ struct SimWorkload {
     guint burst;         /* of scheduling */
     guint slow;          /* mask of nodes */
     gboolean has_guests; /* the operations lean to guests' files */
+    guint sync_every;    /* operations */
+    guint old;           /* mask of nodes that keep no terms */
     gboolean has_locks;  /* ... and to lock directories */
     guint n_faults;
     SimDo faults[SIM_N_DOS];
@@ -41,11 +43,18 @@ sim_workload_new(guint64 seed, SimFaults faults)
     self->rest_every = sim_dice_range(dice, 50, 1000);
     self->has_guests = sim_dice_once_in(dice, 3);
     self->has_locks = sim_dice_once_in(dice, 3);
+    self->sync_every = sim_dice_range(dice, 2, 40);
+    if (faults == SIM_FAULTS_ALL && sim_dice_once_in(dice, 6)) {
+        self->old = sim_dice(dice, 1u << self->n);
+    }
     if (sim_dice_once_in(dice, 2)) {
         self->slow = sim_dice(dice, 1u << self->n);
     }
     for (guint i = 0; i < G_N_ELEMENTS(all_faults); i++) {
-        if (faults == SIM_FAULTS_ALL && sim_dice_once_in(dice, 2)) {
+        /* A lost disk ends all promises, so it is rare. */
+        guint rarity = all_faults[i] == SIM_DO_WIPE ? 6 : 2;
+
+        if (faults == SIM_FAULTS_ALL && sim_dice_once_in(dice, rarity)) {
             self->faults[self->n_faults++] = all_faults[i];
         }
     }
@@ -152,6 +161,7 @@ make_write(SimWorkload *self, SimDecision *d)
     SimDice *dice = &self->dice;
 
     d->op = CFS_OP_WRITE;
+    d->append = sim_dice_once_in(dice, 4);
     d->size = sim_dice_range(dice, 1, 60);
     d->offset = sim_dice_once_in(dice, 2) ? 0 : sim_dice(dice, 100);
     d->fill = (char)('a' + sim_dice(dice, 26));
@@ -227,7 +237,7 @@ make_op(SimWorkload *self, SimCluster *cluster, SimDecision *d)
     }
     if (sim_dice_once_in(dice, 40)) {
         d->op = CFS_OP_DELETE;
-        d->truncate = FALSE;
+        d->truncate = d->append = FALSE;
         d->path = directories[sim_dice(dice, G_N_ELEMENTS(directories) - 1)];
     }
 }
@@ -339,21 +349,22 @@ make_step(SimWorkload *self, SimCluster *cluster, SimDecision *d)
 static gboolean
 begin(SimWorkload *self, SimDecision *d)
 {
-    guint step = self->started;
+    guint step = self->started++;
 
-    if (step > self->n + G_N_ELEMENTS(directories)) {
-        return FALSE;
-    }
-    self->started++;
     if (step < self->n) {
-        d->what = SIM_DO_START;
         d->node = step;
-    } else if (step == self->n) {
+        d->what = (self->old & 1u << step) != 0 ? SIM_DO_OLD : SIM_DO_FLUSH;
+    } else if (step < 2 * self->n) {
+        d->node = step - self->n;
+        d->what = SIM_DO_START;
+    } else if (step == 2 * self->n) {
         d->what = SIM_DO_RUN;
-    } else {
+    } else if (step <= 2 * self->n + G_N_ELEMENTS(directories)) {
         d->what = SIM_DO_SUBMIT;
         d->op = CFS_OP_MKDIR;
-        d->path = directories[step - self->n - 1];
+        d->path = directories[step - 2 * self->n - 1];
+    } else {
+        return FALSE;
     }
     return TRUE;
 }
@@ -380,7 +391,11 @@ sim_workload_next(SimWorkload *self, SimCluster *cluster)
         make_advance(self, &d);
     } else if (sim_dice_once_in(dice, self->submit_every)) {
         d.what = SIM_DO_SUBMIT;
-        make_op(self, cluster, &d);
+        if (sim_dice_once_in(dice, self->sync_every)) {
+            d.what = SIM_DO_SYNC;
+        } else {
+            make_op(self, cluster, &d);
+        }
     } else {
         make_step(self, cluster, &d);
     }

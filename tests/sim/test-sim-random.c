@@ -28,6 +28,7 @@ static char *script_option;
 static gint ops_option = 500;
 static gint64 seed_option = -1;
 static gint shrink_option = 120;
+static gboolean keep_going_option;
 
 static guint64 seed;
 
@@ -40,6 +41,7 @@ typedef struct {
     guint64 worked;
     guint64 unquorate;
     guint64 unknown;
+    guint64 majority;
     guint64 decisions;
     gboolean has_failed;
     char violation[512];
@@ -68,7 +70,7 @@ run_seed(guint64 with_seed,
         if (script != NULL) {
             g_array_append_val(script->decisions, d);
         }
-        done += d.what == SIM_DO_SUBMIT;
+        done += d.what == SIM_DO_SUBMIT || d.what == SIM_DO_SYNC;
         sim_decision_apply(&d, c);
         progress->decisions++;
     }
@@ -77,6 +79,7 @@ run_seed(guint64 with_seed,
     progress->worked += sim_n_replies(c, 0);
     progress->unquorate += sim_n_replies(c, EACCES);
     progress->unknown += sim_n_replies(c, EBUSY);
+    progress->majority += sim_n_syncs(c, CFS_SYNC_LEVEL_MAJORITY);
     if (trace != NULL) {
         *trace = sim_trace_digest(c);
     }
@@ -101,7 +104,7 @@ write_script(guint64 with_seed, SimFaults faults, guint operations, int out)
         line = sim_script_text(one);
         (void)fputs(line, file);
         (void)fflush(file); /* before it may abort */
-        done += d.what == SIM_DO_SUBMIT;
+        done += d.what == SIM_DO_SUBMIT || d.what == SIM_DO_SYNC;
         sim_decision_apply(&d, c);
     }
     (void)fclose(file);
@@ -197,9 +200,30 @@ note_death(Progress *progress, int status)
     }
 }
 
-/* TRUE when no seed failed. A child does the work: it may abort. */
+static void
+print_progress(guint64 first, guint64 last, const Progress *p, double seconds)
+{
+    const struct {
+        const char *what;
+        guint64 count;
+    } counts[] = {
+        {"operations", p->operations},           {"worked", p->worked},
+        {"without quorum", p->unquorate},        {"unknown", p->unknown},
+        {"barriers on a majority", p->majority}, {"decisions", p->decisions}};
+
+    g_print("# seeds %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT ":", first,
+            MIN(p->seed, last));
+    for (guint i = 0; i < G_N_ELEMENTS(counts); i++) {
+        g_print(" %" G_GUINT64_FORMAT " %s,", counts[i].count, counts[i].what);
+    }
+    g_print(" %.1f s, %.0f operations/s\n", seconds,
+            (double)p->operations / MAX(seconds, 0.001));
+}
+
+/* From *@first up to @last, or to the first that fails; moves *@first behind
+ * it. TRUE when none failed. A child does the work: it may abort. */
 static gboolean
-run_seeds(guint64 first, guint64 last, SimFaults faults, guint operations)
+run_seeds(guint64 *first, guint64 last, SimFaults faults, guint operations)
 {
     Progress *progress = mmap(NULL, sizeof(*progress), PROT_READ | PROT_WRITE,
                               MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -210,7 +234,7 @@ run_seeds(guint64 first, guint64 last, SimFaults faults, guint operations)
     pid_t child;
 
     g_assert_true(progress != MAP_FAILED);
-    progress->seed = first;
+    progress->seed = *first;
     child = fork();
     g_assert_cmpint(child, >=, 0);
     if (child == 0) {
@@ -220,15 +244,8 @@ run_seeds(guint64 first, guint64 last, SimFaults faults, guint operations)
     (void)waitpid(child, &status, 0);
     note_death(progress, status);
     seconds = (double)(g_get_monotonic_time() - start) / G_USEC_PER_SEC;
-    g_print("# seeds %" G_GUINT64_FORMAT " to %" G_GUINT64_FORMAT
-            ": %" G_GUINT64_FORMAT " operations, %" G_GUINT64_FORMAT
-            " of them worked, %" G_GUINT64_FORMAT
-            " without quorum, %" G_GUINT64_FORMAT " unknown, %" G_GUINT64_FORMAT
-            " decisions in %.1f s: %.0f operations/s\n",
-            first, MIN(progress->seed, last), progress->operations,
-            progress->worked, progress->unquorate, progress->unknown,
-            progress->decisions, seconds,
-            (double)progress->operations / MAX(seconds, 0.001));
+    print_progress(*first, last, progress, seconds);
+    *first = progress->seed + 1;
     if (progress->has_failed) {
         explain(progress->seed, faults, operations, progress->violation);
     }
@@ -242,13 +259,17 @@ run_seeds(guint64 first, guint64 last, SimFaults faults, guint operations)
 static void
 test_calm(void)
 {
-    g_assert_true(run_seeds(seed, seed + 9, SIM_FAULTS_NONE, 500));
+    guint64 first = seed;
+
+    g_assert_true(run_seeds(&first, seed + 9, SIM_FAULTS_NONE, 500));
 }
 
 static void
 test_faults(void)
 {
-    g_assert_true(run_seeds(seed, seed + 99, SIM_FAULTS_ALL, 500));
+    guint64 first = seed;
+
+    g_assert_true(run_seeds(&first, seed + 99, SIM_FAULTS_ALL, 500));
 }
 
 /* The same seed does the same, decision by decision; so does its script. */
@@ -291,6 +312,23 @@ run_script(void)
     return violation != NULL;
 }
 
+static gboolean
+run_all(guint64 first, guint64 last, SimFaults faults)
+{
+    gboolean passed = TRUE;
+
+    while (first <= last) {
+        if (run_seeds(&first, last, faults, (guint)ops_option)) {
+            continue;
+        }
+        passed = FALSE;
+        if (!keep_going_option) {
+            break;
+        }
+    }
+    return passed;
+}
+
 static int
 run_by_hand(void)
 {
@@ -305,7 +343,7 @@ run_by_hand(void)
             last = g_ascii_strtoull(end + 1, &end, 10);
         }
     }
-    return run_seeds(first, last, faults, (guint)ops_option) ? 0 : 1;
+    return run_all(first, last, faults) ? 0 : 1;
 }
 
 static const GOptionEntry options[] = {
@@ -316,6 +354,8 @@ static const GOptionEntry options[] = {
      "WHICH"},
     {"shrink", 0, 0, G_OPTION_ARG_INT, &shrink_option,
      "Shrink a failing run for so long; 0: do not", "SECONDS"},
+    {"keep-going", 0, 0, G_OPTION_ARG_NONE, &keep_going_option,
+     "Go on behind a seed that fails", NULL},
     {"sim-script", 0, 0, G_OPTION_ARG_FILENAME, &script_option,
      "Run this script", "FILE"},
     {NULL}};
