@@ -13,6 +13,7 @@ struct LoneMember {
     guint n_left;
     guint rejoin_ms;
     guint n_logged;
+    guint64 flush; /* asked for; 0: none */
     gboolean holds_work;
     gboolean has_work;
 };
@@ -36,6 +37,14 @@ run_effect(LoneMember *self, const CfsEffect *effect)
     case CFS_EFFECT_CONTINUE:
         g_assert_false(self->has_work);
         self->has_work = TRUE;
+        break;
+    case CFS_EFFECT_FLUSH:
+        self->flush = effect->flush;
+        break;
+    case CFS_EFFECT_REPLY_SYNC:
+        g_assert_true(g_hash_table_insert(
+            self->verdicts, GSIZE_TO_POINTER((gsize)effect->reply_sync.id),
+            GINT_TO_POINTER(effect->reply_sync.verdict)));
         break;
     case CFS_EFFECT_CLUSTER_LOG:
         self->n_logged++;
@@ -144,6 +153,17 @@ lone_member_set_quorate(LoneMember *self, gboolean quorate)
 }
 
 void
+lone_member_see(LoneMember *self, guint n_listed, guint n_seen)
+{
+    CfsEvent nodes = {.kind = CFS_EVENT_NODES, .n_nodes = n_listed};
+    CfsEvent quorum = {
+        .kind = CFS_EVENT_QUORUM, .quorate = TRUE, .n_quorum_nodes = n_seen};
+
+    step(self, &nodes);
+    step(self, &quorum);
+}
+
+void
 lone_member_connect(LoneMember *self)
 {
     CfsEvent event = {.kind = CFS_EVENT_CONNECTED};
@@ -191,6 +211,30 @@ lone_member_request(LoneMember *self, CfsOp *op)
     step(self, &event);
     cfs_op_free(op);
     return self->n_requests;
+}
+
+guint64
+lone_member_sync(LoneMember *self)
+{
+    CfsEvent event = {.kind = CFS_EVENT_SYNC};
+
+    event.sync_id = ++self->n_requests;
+    step(self, &event);
+    return self->n_requests;
+}
+
+gboolean
+lone_member_flush(LoneMember *self)
+{
+    CfsEvent event = {.kind = CFS_EVENT_FLUSHED};
+
+    if (self->flush == 0) {
+        return FALSE;
+    }
+    event.flushed.token = self->flush;
+    self->flush = 0;
+    step(self, &event);
+    return TRUE;
 }
 
 GBytes *

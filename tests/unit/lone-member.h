@@ -24,6 +24,8 @@ void lone_member_set_time(LoneMember *self, guint32 time_s);
 /* The clock goes on; one tick at its end. */
 void lone_member_wait(LoneMember *self, gint64 ms);
 void lone_member_set_quorate(LoneMember *self, gboolean quorate);
+/* The node list has @n_listed, corosync sees @n_seen of them and quorum. */
+void lone_member_see(LoneMember *self, guint n_listed, guint n_seen);
 void lone_member_connect(LoneMember *self);
 void lone_member_disconnect(LoneMember *self);
 void lone_member_confchg(LoneMember *self,
@@ -36,6 +38,11 @@ void lone_member_hold_work(LoneMember *self);
 gboolean lone_member_work(LoneMember *self);
 /* Takes @op; returns the request's number. */
 guint64 lone_member_request(LoneMember *self, CfsOp *op);
+
+/* As an fsync; returns the request's number. */
+guint64 lone_member_sync(LoneMember *self);
+/* A flush that was asked for, if any, is done. */
+gboolean lone_member_flush(LoneMember *self);
 
 /* Returns: (owned) the oldest message that was sent and not taken, or NULL. */
 GBytes *lone_member_take_sent(LoneMember *self);
