@@ -556,11 +556,11 @@ on_message(gpointer data, CfsMember sender, GBytes *bytes)
 }
 
 static void
-on_quorum(gpointer data, gboolean quorate)
+on_quorum(gpointer data, gboolean quorate, guint n_nodes)
 {
     Daemon *self = data;
 
-    cfs_effects_quorum(self->effects, quorate);
+    cfs_effects_quorum(self->effects, quorate, n_nodes);
 }
 
 static void
@@ -617,7 +617,7 @@ join_cluster(Daemon *self)
         cfs_status_effects_join(self->status_effects);
     } else {
         g_message("local mode: no cluster, always quorate");
-        cfs_effects_quorum(self->effects, TRUE);
+        cfs_effects_quorum(self->effects, TRUE, 1);
         self->group = cfs_group_alone_new(&handler);
     }
     cfs_effects_set_group(self->effects, self->group);

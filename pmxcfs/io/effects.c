@@ -565,9 +565,11 @@ cfs_effects_message(CfsEffects *self, CfsMember sender, GBytes *bytes)
 }
 
 void
-cfs_effects_quorum(CfsEffects *self, gboolean quorate)
+cfs_effects_quorum(CfsEffects *self, gboolean quorate, guint n_nodes)
 {
-    CfsEvent event = {.kind = CFS_EVENT_QUORUM, .quorate = quorate};
+    CfsEvent event = {.kind = CFS_EVENT_QUORUM,
+                      .quorate = quorate,
+                      .n_quorum_nodes = n_nodes};
     gboolean was_quorate = cfs_replica_is_quorate(self->replica);
 
     dispatch(self, &event);
