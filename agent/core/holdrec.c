@@ -378,6 +378,12 @@ agent_holdrec_set_making(AgentHoldRec *self, const char *const *volumes)
 }
 
 gboolean
+agent_holdrec_is_arriving(const AgentHoldRec *self, const char *node)
+{
+    return self->transfer != NULL && g_strcmp0(self->from, node) != 0;
+}
+
+gboolean
 agent_holdrec_has_volumes(const AgentHoldRec *self, const char *const *volumes)
 {
     g_auto(GStrv) wanted = sorted_set(volumes);

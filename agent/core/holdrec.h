@@ -67,6 +67,11 @@ void agent_holdrec_set_making(AgentHoldRec *self, const char *const *volumes);
 gboolean agent_holdrec_has_volumes(const AgentHoldRec *self,
                                    const char *const *volumes);
 
+/* It is in the directory of @node: did it come by a handover that @node has not
+ * accepted? What a holder wrote of a transfer that it sends itself says nothing
+ * against what it has. */
+gboolean agent_holdrec_is_arriving(const AgentHoldRec *self, const char *node);
+
 gboolean agent_transfer_id_is_valid(const char *text);
 gboolean agent_boot_id_is_valid(const char *text);
 

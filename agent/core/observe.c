@@ -565,7 +565,8 @@ add_hold(AgentObserver *self, AgentGuest *guest, const AgentFile *file)
         guest->n_other++;
         guest->holder = file->node;
         other = parse_record(self, file, NULL);
-        guest->other_transfer |= other == NULL || other->transfer != NULL;
+        guest->other_transfer |=
+            other == NULL || agent_holdrec_is_arriving(other, file->node);
     }
 }
 

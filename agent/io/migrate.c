@@ -703,7 +703,8 @@ agent_migrate_clean(guint32 ctid, GError **error)
         return FALSE;
     }
     if (!view->quorate || view->own_present || view->n_other != 1 ||
-        view->other == NULL || view->other->transfer != NULL ||
+        view->other == NULL ||
+        agent_holdrec_is_arriving(view->other, view->holder) ||
         agent_ops_is_running(ctid)) {
         return fail(error, AGENT_MIGRATE_ERROR_CHANGED,
                     "no other node has accepted it; nothing is deleted");
