@@ -221,6 +221,7 @@ cfs_replica_settle_alone(CfsReplica *self)
     if (!cfs_terms_is_spoken(self->terms)) {
         return;
     }
+    self->is_refused = FALSE; /* nobody is here to be foreign to */
     fill_from_tree(self, &own);
     if (self->self.nodeid == 0) {
         own.n_nodes = 0; /* local mode: there is no group to be a part of */
@@ -253,6 +254,7 @@ cfs_replica_on_ours(CfsReplica *self,
         [CFS_OURS_FLUSH] = cfs_replica_on_flush,
         [CFS_OURS_ACK] = cfs_replica_on_ack,
         [CFS_OURS_APPEND] = cfs_replica_on_append,
+        [CFS_OURS_SETTLED] = cfs_replica_on_settled,
     };
 
     if (!cfs_terms_is_spoken(self->terms)) {

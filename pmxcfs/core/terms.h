@@ -10,8 +10,7 @@
  * acked is the version up to which this copy, in its term, told the group that
  * it is on stable storage. It decides between two copies of one term, of which
  * one may have counted on behind a cut, by messages that only it got or by
- * votes that an administrator lowered; and between two terms of one number,
- * begun by members of which one lost its disk's tail. No number alone could.
+ * votes that an administrator lowered. Neither of their numbers could.
  *
  *   SYNC_START -> everyone of ours sends its TERM; a reference peer its STATE
  *   all there  -> the candidate is known to all alike; where the rule of the
@@ -116,13 +115,6 @@ guint64 cfs_terms_current(CfsTerms *self);
 /* Its number is on the disks of a majority: it is the record's, which must be
  * stored. */
 void cfs_terms_begin(CfsTerms *self);
-
-/* Is a copy as of @record, at @version, what @leader's continues? Unknown
- * leaders, those of the reference, continue nothing for sure. */
-gboolean cfs_terms_is_continued(CfsTerms *self,
-                                const CfsTermRecord *record,
-                                guint64 version,
-                                CfsMember leader);
 
 /* What all members understand; 0 until the round is complete. */
 guint64 cfs_terms_features(CfsTerms *self);

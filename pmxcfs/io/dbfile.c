@@ -331,22 +331,35 @@ cfs_dbfile_read_terms(sqlite3 *db,
     return TRUE;
 }
 
+static int
+prepare_put_terms(sqlite3 *db, Query **query)
+{
+    int code = sqlite3_exec(db, cfs_dbfile_terms_schema, NULL, NULL, NULL);
+
+    return code != SQLITE_OK
+               ? code
+               : sqlite3_prepare_v2(
+                     db,
+                     "INSERT INTO pmxcfs_terms"
+                     " (id, term, seen, acked, cluster, version, history)"
+                     " VALUES (0, ?1, ?2, ?3, ?4, ?5, ?6)"
+                     " ON CONFLICT (id) DO UPDATE SET term = ?1, seen = ?2,"
+                     " acked = ?3, cluster = ?4, version = ?5, history = ?6",
+                     -1, query, NULL);
+}
+
 int
 cfs_dbfile_put_terms(sqlite3 *db, const CfsDbTerms *terms)
 {
     g_autoptr(GByteArray) history = g_byte_array_new();
     g_autoptr(Query) query = NULL;
-    int code = sqlite3_exec(db, cfs_dbfile_terms_schema, NULL, NULL, NULL);
+    int code = prepare_put_terms(db, &query);
 
-    if (code == SQLITE_OK) {
-        code = sqlite3_prepare_v2(
-            db,
-            "INSERT INTO pmxcfs_terms"
-            " (id, term, seen, acked, cluster, version, history)"
-            " VALUES (0, ?1, ?2, ?3, ?4, ?5, ?6)"
-            " ON CONFLICT (id) DO UPDATE SET term = ?1, seen = ?2,"
-            " acked = ?3, cluster = ?4, version = ?5, history = ?6",
-            -1, &query, NULL);
+    /* Somebody made it otherwise. It is ours, and must not hold up the rest. */
+    if ((code & 0xff) == SQLITE_ERROR &&
+        sqlite3_exec(db, "DROP TABLE IF EXISTS pmxcfs_terms", NULL, NULL,
+                     NULL) == SQLITE_OK) {
+        code = prepare_put_terms(db, &query);
     }
     if (code != SQLITE_OK) {
         return code;

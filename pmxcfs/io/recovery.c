@@ -73,6 +73,7 @@ read_unwritable(CfsRecovery *self,
     db = cfs_dbfile_open_readonly(self->path, NULL);
     if (db != NULL) {
         rows = cfs_dbfile_read(db, problems, NULL);
+        (void)cfs_dbfile_read_terms(db, &self->terms, problems, NULL);
         (void)sqlite3_close(db);
     }
     if (rows == NULL || rows->len == 0) {
@@ -228,6 +229,10 @@ cfs_recovery_finish(CfsRecovery *self, CfsStore **store, GError **error)
     if (self->is_unwritable) {
         /* It writes what is in memory once there is room. */
         *store = cfs_store_new_unwritable(self->path, decisions->len > 0);
+        /* What had to be repaired claims no term. */
+        if (decisions->len == 0) {
+            cfs_store_set_terms(*store, &self->terms);
+        }
     }
     if (decisions->len == 0) {
         return TRUE;

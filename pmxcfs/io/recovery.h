@@ -26,6 +26,7 @@ typedef struct {
     gboolean is_unwritable;    /* no room on the disk: it can only be read */
     gboolean may_lack_cluster; /* corosync.conf can be among that */
     CfsRepair *repair;
+    CfsDbTerms terms; /* of one that can only be read */
 } CfsRecovery;
 
 /* Opens @path and reads it all. @store is set to the open store, NULL where

@@ -426,13 +426,23 @@ cfs_store_load(CfsStore *self, GPtrArray *problems, GError **error)
 }
 
 void
+cfs_store_set_terms(CfsStore *self, const CfsDbTerms *terms)
+{
+    const CfsDbTerms none = {0};
+
+    if (memcmp(terms, &none, sizeof(none)) != 0) {
+        set_terms(&self->terms, terms);
+    }
+}
+
+void
 cfs_store_load_terms(CfsStore *self, CfsDbTerms *terms)
 {
     g_autoptr(GPtrArray) problems = g_ptr_array_new_with_free_func(g_free);
     g_autoptr(GError) error = NULL;
     const CfsDbTerms none = {0};
 
-    *terms = none;
+    *terms = self->terms != NULL ? *self->terms : none;
     if (self->db != NULL &&
         !cfs_dbfile_read_terms(self->db, terms, problems, &error)) {
         g_warning("%s: the record of terms cannot be read: %s", self->path,
@@ -442,9 +452,7 @@ cfs_store_load_terms(CfsStore *self, CfsDbTerms *terms)
     for (guint i = 0; i < problems->len; i++) {
         g_warning("%s: %s", self->path, (char *)problems->pdata[i]);
     }
-    if (memcmp(terms, &none, sizeof(none)) != 0) {
-        self->terms = g_memdup2(terms, sizeof(*terms));
-    }
+    cfs_store_set_terms(self, terms);
 }
 
 /* Writing ----------------------------------------------------------------- */

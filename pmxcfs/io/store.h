@@ -54,6 +54,8 @@ GPtrArray *cfs_store_load(CfsStore *self, GPtrArray *problems, GError **error);
 /* What the file keeps of terms; zeros where there is nothing. Before
  * cfs_store_start(). */
 void cfs_store_load_terms(CfsStore *self, CfsDbTerms *terms);
+/* For a store that cannot load them: what they are. */
+void cfs_store_set_terms(CfsStore *self, const CfsDbTerms *terms);
 /* One transaction, now: makes the table when it is missing, and the rows.
  * A database that was cut off before this is still a new one. */
 gboolean cfs_store_create(CfsStore *self, GPtrArray *entries, GError **error);

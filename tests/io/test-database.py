@@ -382,6 +382,31 @@ def a_database_made_of_a_folder():
 
 
 @test
+def terms_go_where_a_copy_goes():
+    folder, path = Path("/run/term-folder"), Path("/run/terms.db")
+    folder.mkdir()
+    (folder / "a").write_text("a")
+    tool("create", "-d", path, folder)
+    assert "cluster id" not in tool("check", "-d", path)
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        db.execute("CREATE TABLE pmxcfs_terms (id INTEGER PRIMARY KEY, term, "
+                   "seen, acked, cluster, version, history)")
+        db.execute("INSERT INTO pmxcfs_terms VALUES (0, 7, 8, 2, 9, 3, x'')")
+        db.commit()
+    known = "term 7, known safe up to version 2, cluster id 0000000000000009"
+    assert known in tool("check", "-d", path)
+    assert "pmxcfs_terms VALUES(0,7,8,2,9,3,X'')" in tool("dump", "-d", path)
+    tool("backup", "-d", path, "/run/terms-copy.db")
+    tool("restore", "-d", "/run/terms-back.db", "/run/terms-copy.db")
+    assert known in tool("check", "-d", "/run/terms-back.db")
+    assert tool("diff", path, "/run/terms-back.db") == ""
+    # What had to be repaired is no more as the cluster knew it.
+    tool("repair", "-d", path, "/run/terms-new.db")
+    assert "cluster id" not in tool("check", "-d", "/run/terms-new.db")
+    assert "~ term (7 of" in tool("diff", path, "/run/terms-new.db", status=1)
+
+
+@test
 def a_backup_is_restored():
     daemon.stop()
     tool("restore", "/run/copy.db")

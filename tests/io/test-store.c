@@ -618,6 +618,32 @@ assert_rows_after_crash(Fixture *f, const char *expected)
     (void)g_unlink(copy);
 }
 
+#define TERMS                                                                  \
+    "SELECT term, seen, acked, cluster, version, hex(history) FROM"            \
+    " pmxcfs_terms"
+
+static CfsDbTerms
+example_terms(void)
+{
+    CfsDbTerms terms = {.version = 3};
+
+    terms.record = (CfsTermRecord){
+        .term = 7, .seen = 8, .acked = 2, .cluster_id = 9, .n_history = 1};
+    terms.record.history[0] = (CfsTermStart){7, 2, 5};
+    return terms;
+}
+
+static const char terms_row[] = "7|8|2|9|3|0700000000000000"
+                                "02000000000000000500000000000000\n";
+
+static void
+assert_terms(Fixture *f, const char *expected)
+{
+    g_autofree char *found = query(f->path, TERMS);
+
+    g_assert_cmpstr(found, ==, expected);
+}
+
 /* spec/filesystem.md W1: the log, or all of it, goes while we work. */
 static void
 test_files_taken_away(Fixture *f, gconstpointer unused)
@@ -625,10 +651,12 @@ test_files_taken_away(Fixture *f, gconstpointer unused)
     g_autoptr(GPtrArray) tree = start_with_tree(f);
     g_autofree char *log = g_strconcat(f->path, "-wal", NULL);
     g_autofree char *index = g_strconcat(f->path, "-shm", NULL);
+    const CfsDbTerms terms = example_terms();
 
     put_in_tree(f, tree, 2, "x");
+    (void)cfs_store_submit(f->store, NULL, NULL, &terms);
     cfs_store_commit(f->store);
-    WAIT_FOR(f->committed == 1);
+    WAIT_FOR(f->committed == 2);
 
     g_assert_cmpint(g_unlink(log), ==, 0);
     put_in_tree(f, tree, 3, "y");
@@ -647,6 +675,7 @@ test_files_taken_away(Fixture *f, gconstpointer unused)
     assert_rows_after_crash(f, "0|__version__\n2|f2\n3|f3\n4|f4\n");
     close_store(f);
     g_assert_false(g_file_test(log, G_FILE_TEST_EXISTS));
+    assert_terms(f, terms_row);
 }
 
 static void
@@ -670,6 +699,62 @@ read_once(const char *path)
     g_autofree char *rows = query(path, ALL);
 
     return rows[0] != '\0' ? 0 : 1;
+}
+
+/* Beside the table of the reference, in the transaction of the rows. */
+static void
+test_terms(Fixture *f, gconstpointer unused)
+{
+    CfsDbTerms terms = example_terms(), back;
+    guint64 last;
+
+    open_store(f);
+    (void)put(f, file(2, 2, "a", "x"));
+    last = cfs_store_submit(f->store, NULL, NULL, &terms);
+    cfs_store_commit(f->store);
+    WAIT_FOR(f->committed == last);
+    close_store(f);
+    assert_terms(f, terms_row);
+
+    f->store = cfs_store_open(f->path, NULL);
+    cfs_store_load_terms(f->store, &back);
+    g_assert_cmpmem(&back, sizeof(back), &terms, sizeof(terms));
+    cfs_store_abandon(f->store);
+    f->store = NULL;
+}
+
+/* What makes no sense claims nothing, and keeps nobody from starting. */
+static void
+test_terms_odd(Fixture *f, gconstpointer unused)
+{
+    static const char *const odd[] = {
+        "UPDATE pmxcfs_terms SET history = X'00'",
+        "UPDATE pmxcfs_terms SET term = -1",
+        "UPDATE pmxcfs_terms SET acked = 'many'",
+        "DROP TABLE pmxcfs_terms; CREATE TABLE pmxcfs_terms (id)",
+        "DROP TABLE pmxcfs_terms",
+    };
+    const CfsDbTerms none = {0};
+
+    for (guint i = 0; i < G_N_ELEMENTS(odd); i++) {
+        CfsDbTerms terms = example_terms();
+
+        open_store(f);
+        (void)cfs_store_submit(f->store, NULL, NULL, &terms);
+        close_store(f);
+        execute(f->path, odd[i]);
+        f->store = cfs_store_open(f->path, NULL);
+        cfs_store_load_terms(f->store, &terms);
+        g_assert_cmpmem(&terms, sizeof(terms), &none, sizeof(none));
+        cfs_store_abandon(f->store);
+        f->store = NULL;
+        /* ... or from going on. */
+        open_store(f);
+        terms = example_terms();
+        (void)cfs_store_submit(f->store, NULL, NULL, &terms);
+        close_store(f);
+        assert_terms(f, terms_row);
+    }
 }
 
 int
@@ -700,5 +785,7 @@ main(int argc, char **argv)
     ADD("flush", test_flush, NULL);
     ADD("survives-readers", test_survives_readers, argv[0]);
     ADD("full", test_full, NULL);
+    ADD("terms", test_terms, NULL);
+    ADD("terms-odd", test_terms_odd, NULL);
     return g_test_run();
 }

@@ -255,32 +255,6 @@ test_history_is_bounded(void)
 }
 
 static void
-test_continued(void)
-{
-    g_autoptr(CfsTerms) self = terms_of(2);
-    CfsTermRecord ours = {.term = 1, .n_history = 1};
-    CfsTermMessage leader = copy_at(2, 0, 150, 3);
-
-    ours.history[0] = (CfsTermStart){1, 50, 71};
-    leader.record.n_history = 2;
-    leader.record.history[0] = (CfsTermStart){1, 50, 71};
-    leader.record.history[1] = (CfsTermStart){2, 100, 72};
-    add(self, 1, copy_at(1, 0, 100, 3));
-    add(self, 2, leader);
-    /* Up to where the next term began, no further. */
-    g_assert_true(cfs_terms_is_continued(self, &ours, 100, member(2)));
-    g_assert_false(cfs_terms_is_continued(self, &ours, 101, member(2)));
-    /* The same number, begun by somebody else. */
-    ours.history[0].tag = 99;
-    g_assert_false(cfs_terms_is_continued(self, &ours, 60, member(2)));
-    /* The term under way: as far as the leader has it. */
-    ours.history[0] = leader.record.history[1];
-    g_assert_true(cfs_terms_is_continued(self, &ours, 150, member(2)));
-    g_assert_false(cfs_terms_is_continued(self, &ours, 151, member(2)));
-    g_assert_false(cfs_terms_is_continued(self, &ours, 60, member(7)));
-}
-
-static void
 add_named(CfsTerms *self, guint32 nodeid, const char *name, guint64 id)
 {
     CfsTermMessage message = copy_at(1, 0, 100, 3);
@@ -359,7 +333,6 @@ main(int argc, char **argv)
     g_test_add_func("/terms/nodes-not-processes", test_nodes_not_processes);
     g_test_add_func("/terms/seen", test_seen);
     g_test_add_func("/terms/history-is-bounded", test_history_is_bounded);
-    g_test_add_func("/terms/continued", test_continued);
     g_test_add_func("/terms/foreign", test_foreign);
     g_test_add_func("/terms/renamed", test_renamed);
     g_test_add_func("/terms/nameless", test_nameless);
