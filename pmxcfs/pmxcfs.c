@@ -336,6 +336,49 @@ on_tree_reloaded(gpointer data)
         cfs_corosync_conf_on_reloaded(self->corosync_conf,
                                       cfs_replica_tree(self->replica));
     }
+    if (self->ipc != NULL) {
+        cfs_ipc_on_reloaded(self->ipc);
+    }
+}
+
+static void
+on_tree_applied(gpointer data, const CfsEffect *effect)
+{
+    Daemon *self = data;
+
+    if (self->ipc != NULL) {
+        cfs_ipc_on_applied(self->ipc, effect);
+    }
+}
+
+static void
+on_tree_settled(gpointer data, const CfsEffect *effect)
+{
+    Daemon *self = data;
+
+    if (self->ipc != NULL) {
+        cfs_ipc_on_settled(self->ipc, effect);
+    }
+}
+
+static void
+on_turn(gpointer data)
+{
+    Daemon *self = data;
+
+    if (self->ipc != NULL) {
+        cfs_ipc_on_turn(self->ipc);
+    }
+}
+
+static void
+on_status_changed(gpointer data, const CfsStatusEffect *effect)
+{
+    Daemon *self = data;
+
+    if (self->ipc != NULL) {
+        cfs_ipc_on_status(self->ipc, effect);
+    }
 }
 
 static void
@@ -350,6 +393,9 @@ choose_mode(Daemon *self)
     CfsTree *tree = cfs_replica_tree(self->replica);
     const CfsEffectsWatcher watcher = {.on_changed = on_tree_changed,
                                        .on_reloaded = on_tree_reloaded,
+                                       .on_applied = on_tree_applied,
+                                       .on_settled = on_tree_settled,
+                                       .on_turn = on_turn,
                                        .on_log = log_to_cluster,
                                        .data = self};
     const CfsCorosyncConfHandler handler = {.is_being_written =
@@ -379,10 +425,13 @@ static void
 open_status(Daemon *self)
 {
     g_autoptr(GBytes) ip = g_bytes_new(self->ip, strlen(self->ip) + 1);
+    const CfsStatusWatcher watcher = {.on_changed = on_status_changed,
+                                      .data = self};
 
     self->status = cfs_status_new(self->node_name);
     cfs_status_set_next_uid(self->status, self->start_time);
     self->status_effects = cfs_status_effects_new(self->status);
+    cfs_status_effects_set_watcher(self->status_effects, &watcher);
     self->rrd = cfs_rrd_new(PVE_RRDCACHED_SOCKET, PVE_RRD_DIR);
     cfs_status_effects_set_archive(self->status_effects, cfs_rrd_add,
                                    self->rrd);
@@ -629,7 +678,8 @@ start(Daemon *self, GError **error)
         !cfs_fuse_start(self->fuse, PVE_MOUNT_DIR, error)) {
         return FALSE;
     }
-    self->ipc = cfs_ipc_new(self->effects, self->group_id);
+    self->ipc =
+        cfs_ipc_new(self->effects, self->group_id, self->start_time);
     join_cluster(self);
     return TRUE;
 }

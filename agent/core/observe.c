@@ -118,6 +118,24 @@ agent_snapshot_unref(AgentSnapshot *self)
 }
 
 void
+agent_snapshot_share_tree(AgentSnapshot *self, const AgentSnapshot *from)
+{
+    self->complete = from->complete;
+    self->quorate = from->quorate;
+    self->world = from->world;
+    g_free(self->session);
+    self->session = g_strdup(from->session);
+    g_free(self->epoch);
+    self->epoch = g_strdup(from->epoch);
+    g_ptr_array_unref(self->files);
+    self->files = g_ptr_array_ref(from->files);
+    g_ptr_array_unref(self->members);
+    self->members = g_ptr_array_ref(from->members);
+    g_hash_table_unref(self->ha);
+    self->ha = g_hash_table_ref(from->ha);
+}
+
+void
 agent_snapshot_add_ha(AgentSnapshot *self, const char *text, gsize size)
 {
     g_autofree char *copy = g_strndup(text, size);
@@ -328,6 +346,8 @@ track_file(AgentObserver *self, const AgentFile *file, gint64 now_us)
     } else if (file->content != NULL) {
         track->settled = was_settled(self, file);
     }
+    track->settled =
+        track->settled || (file->whole && file->content != NULL);
     if (track->settled && track->conf == NULL &&
         file->kind == AGENT_FILE_CONF) {
         gsize size = 0;

@@ -6,8 +6,9 @@
  * be a tree that lost its mind. The observer compares pictures and says what
  * can be relied on:
  *
- *   settled   a file's content is unchanged for 2 s, or the very same inode
- *             with the very same content was settled elsewhere (a rename)
+ *   settled   the filesystem says that a file is whole; or its content is
+ *             unchanged for 2 s, or the very same inode with the very same
+ *             content was settled elsewhere (a rename)
  *   steady    two pictures in a row show the container's things in the same
  *             places; nothing may be done about one that is not
  *   deletion  the file went away between two quorate pictures of the same
@@ -51,6 +52,7 @@ typedef struct {
     guint64 inode;
     gint64 size;
     gint64 mtime;
+    gboolean whole;  /* the filesystem says so: nobody is in the midst of it */
     GBytes *content; /* nullable: could not be read */
 } AgentFile;
 
@@ -93,6 +95,8 @@ AgentSnapshot *agent_snapshot_new(gint64 time_us);
 AgentSnapshot *agent_snapshot_ref(AgentSnapshot *self);
 void agent_snapshot_unref(AgentSnapshot *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(AgentSnapshot, agent_snapshot_unref)
+/* What comes from the tree is what @from has, too. */
+void agent_snapshot_share_tree(AgentSnapshot *self, const AgentSnapshot *from);
 /* Adds each `ct: ID` header of ha/resources.cfg to the set. */
 void agent_snapshot_add_ha(AgentSnapshot *self, const char *text, gsize size);
 

@@ -2,6 +2,7 @@
 
 #include "agent/io/scan.h"
 
+#include "agent/io/treewatch.h"
 #include "common/files.h"
 #include "common/names.h"
 #include "common/paths.h"
@@ -20,6 +21,7 @@
 /* The filesystem's own limit for a file (spec/filesystem.md 12). */
 #define MAX_FILE_BYTES (1024u * 1024u)
 #define MAX_FILES 200000u
+#define GAP_MS 20u
 
 /* What was last read of one path. */
 typedef struct {
@@ -37,12 +39,12 @@ typedef struct {
     guint round;
     char *guests; /* the guest list's version in the last round */
     gboolean reread;
+    AgentTreeWatch *watch;
 } Scanner;
 
 struct AgentSource {
     gint references;
     GMutex mutex; /* protects what follows, down to the blank line */
-    GCond wake;
     gboolean stopped;
     gboolean kicked;
 
@@ -50,6 +52,7 @@ struct AgentSource {
     AgentSourceFunc callback;
     gpointer data;
     GMainContext *context;
+    GMainContext *worker; /* the thread's */
 };
 
 /* One kind of file per folder of a node. */
@@ -120,6 +123,20 @@ static const Folder folders[] = {
     {"qemu-server", classify_foreign},
     {"openvz", classify_foreign},
 };
+
+gboolean
+agent_scan_classify(const char *folder,
+                    const char *name,
+                    AgentFileKind *kind,
+                    guint32 *ctid)
+{
+    for (guint i = 0; i < G_N_ELEMENTS(folders); i++) {
+        if (strcmp(folders[i].folder, folder) == 0) {
+            return folders[i].classify(name, kind, ctid);
+        }
+    }
+    return FALSE;
+}
 
 /* --- files --- */
 
@@ -299,16 +316,10 @@ scan_version(Scanner *self, AgentSnapshot *now, const struct stat *root)
     self->guests = g_steal_pointer(&guests);
 }
 
+/* @storages, @ha: nullable. */
 static void
-scan_cluster(AgentSnapshot *now)
+add_cluster(AgentSnapshot *now, GBytes *members, GBytes *storages, GBytes *ha)
 {
-    g_autoptr(GBytes) members =
-        pve_file_read(PVE_MOUNT_DIR "/.members", MAX_FILE_BYTES, NULL);
-    g_autoptr(GBytes) storages =
-        pve_file_read(PVE_MOUNT_DIR "/storage.cfg", MAX_FILE_BYTES, NULL);
-    g_autoptr(GBytes) ha =
-        pve_file_read(PVE_MOUNT_DIR "/ha/resources.cfg", MAX_FILE_BYTES, NULL);
-
     if (members != NULL) {
         g_ptr_array_unref(now->members);
         now->members = agent_members_parse(g_bytes_get_data(members, NULL),
@@ -325,6 +336,57 @@ scan_cluster(AgentSnapshot *now)
         agent_snapshot_add_ha(now, g_bytes_get_data(ha, NULL),
                               g_bytes_get_size(ha));
     }
+}
+
+static void
+scan_cluster(AgentSnapshot *now)
+{
+    g_autoptr(GBytes) members =
+        pve_file_read(PVE_MOUNT_DIR "/.members", MAX_FILE_BYTES, NULL);
+    g_autoptr(GBytes) storages =
+        pve_file_read(PVE_MOUNT_DIR "/storage.cfg", MAX_FILE_BYTES, NULL);
+    g_autoptr(GBytes) ha =
+        pve_file_read(PVE_MOUNT_DIR "/ha/resources.cfg", MAX_FILE_BYTES, NULL);
+
+    add_cluster(now, members, storages, ha);
+}
+
+/* FALSE: neither there nor missing. */
+static gboolean
+read_config(PveIpcClient *client,
+            const char *path,
+            GBytes **content,
+            GError **error)
+{
+    g_autoptr(GError) reason = NULL;
+    int verdict = 0;
+
+    *content = pve_ipc_call(client, PVE_IPC_GET_CONFIG, path, strlen(path) + 1,
+                            &verdict, &reason);
+    if (*content == NULL && verdict != ENOENT) {
+        g_propagate_error(error, g_steal_pointer(&reason));
+        return FALSE;
+    }
+    return TRUE;
+}
+
+gboolean
+agent_scan_add_cluster(AgentSnapshot *now,
+                       PveIpcClient *client,
+                       GBytes *members,
+                       GError **error)
+{
+    g_autoptr(GBytes) storages = NULL;
+    g_autoptr(GBytes) ha = NULL;
+
+    if (!read_config(client, "storage.cfg", &storages, error) ||
+        !read_config(client, "ha/resources.cfg", &ha, error)) {
+        return FALSE;
+    }
+    add_cluster(now, members, storages, ha);
+    now->epoch = version_of(g_bytes_get_data(members, NULL),
+                            g_bytes_get_size(members), "version");
+    return TRUE;
 }
 
 /* --- this machine --- */
@@ -355,6 +417,18 @@ is_stale(gpointer key, gpointer value, gpointer data)
     return ((Cached *)value)->round != ((Scanner *)data)->round;
 }
 
+/* What runs is looked at first: a record that vanishes between the two looks
+ * then belongs to a picture that is not steady. */
+static void
+scan_machine(AgentSnapshot *now)
+{
+    if (list_running != NULL) {
+        g_array_unref(now->running);
+        now->running = list_running();
+    }
+    scan_departed(now);
+}
+
 static AgentSnapshot *
 scan(Scanner *self)
 {
@@ -362,19 +436,16 @@ scan(Scanner *self)
     struct stat root, local;
 
     self->round++;
+    scan_machine(now);
+    if (agent_treewatch_fill(self->watch, now)) {
+        return now;
+    }
     if (stat(PVE_MOUNT_DIR, &root) < 0) {
         return now;
     }
     scan_version(self, now, &root);
     now->quorate = lstat(PVE_MOUNT_DIR "/local", &local) == 0 &&
                    (local.st_mode & S_IWUSR) != 0;
-    /* What runs is looked at first: a record that vanishes between the two
-     * looks then belongs to a picture that is not steady. */
-    if (list_running != NULL) {
-        g_array_unref(now->running);
-        now->running = list_running();
-    }
-    scan_departed(now);
     scan_cluster(now);
     now->complete = scan_nodes(self, now);
     g_hash_table_foreach_remove(self->cache, is_stale, self);
@@ -393,8 +464,8 @@ source_unref(AgentSource *self)
 {
     if (g_atomic_int_dec_and_test(&self->references)) {
         g_mutex_clear(&self->mutex);
-        g_cond_clear(&self->wake);
         g_main_context_unref(self->context);
+        g_main_context_unref(self->worker);
         g_free(self);
     }
 }
@@ -436,21 +507,57 @@ post(AgentSource *self, AgentSnapshot *snapshot)
                                delivery, delivery_free);
 }
 
-/* Waits for the next round. Returns: FALSE when there is none. */
 static gboolean
-wait_for_round(AgentSource *self)
+is_stopped_or_kicked(AgentSource *self, gboolean *stopped)
 {
-    gint64 until = g_get_monotonic_time() + (gint64)self->interval_ms * 1000;
-    gboolean go_on;
+    gboolean kicked;
 
     g_mutex_lock(&self->mutex);
-    while (!self->stopped && !self->kicked &&
-           g_cond_wait_until(&self->wake, &self->mutex, until)) {
-    }
+    *stopped = self->stopped;
+    kicked = self->kicked;
     self->kicked = FALSE;
-    go_on = !self->stopped;
     g_mutex_unlock(&self->mutex);
-    return go_on;
+    return *stopped || kicked;
+}
+
+static gboolean
+on_interval(gpointer data)
+{
+    *(gboolean *)data = TRUE;
+    return G_SOURCE_REMOVE;
+}
+
+/* Waits so long, or until @watch (nullable) has something. Returns: FALSE when
+ * there is no next round. */
+static gboolean
+wait_ms(AgentSource *self, guint ms, AgentTreeWatch *watch, gboolean *kicked)
+{
+    g_autoptr(GSource) timer = g_timeout_source_new(ms);
+    gboolean is_over = FALSE, stopped = FALSE;
+
+    g_source_set_callback(timer, on_interval, &is_over, NULL);
+    (void)g_source_attach(timer, self->worker);
+    do {
+        (void)g_main_context_iteration(self->worker, TRUE);
+        *kicked = is_stopped_or_kicked(self, &stopped);
+    } while (!*kicked && !is_over &&
+             (watch == NULL || !agent_treewatch_is_dirty(watch)));
+    g_source_destroy(timer);
+    return !stopped;
+}
+
+/* Many changes make one round. */
+static gboolean
+wait_for_round(AgentSource *self, AgentTreeWatch *watch)
+{
+    guint gap_ms = MIN(GAP_MS, self->interval_ms);
+    gboolean kicked;
+
+    if (!wait_ms(self, gap_ms, NULL, &kicked)) {
+        return FALSE;
+    }
+    return kicked || agent_treewatch_is_dirty(watch) ||
+           wait_ms(self, self->interval_ms - gap_ms, watch, &kicked);
 }
 
 static gpointer
@@ -459,13 +566,17 @@ work(gpointer data)
     AgentSource *self = data;
     Scanner scanner = {0};
 
+    g_main_context_push_thread_default(self->worker);
+    scanner.watch = agent_treewatch_new();
     scanner.cache =
         g_hash_table_new_full(g_str_hash, g_str_equal, g_free, cached_free);
     do {
         post(self, scan(&scanner));
-    } while (wait_for_round(self));
+    } while (wait_for_round(self, scanner.watch));
     g_hash_table_unref(scanner.cache);
     g_free(scanner.guests);
+    agent_treewatch_free(scanner.watch);
+    g_main_context_pop_thread_default(self->worker);
     source_unref(self);
     return NULL;
 }
@@ -477,11 +588,11 @@ agent_source_new(guint interval_ms, AgentSourceFunc callback, gpointer data)
 
     self->references = 2;
     g_mutex_init(&self->mutex);
-    g_cond_init(&self->wake);
     self->interval_ms = interval_ms;
     self->callback = callback;
     self->data = data;
     self->context = g_main_context_ref_thread_default();
+    self->worker = g_main_context_new();
     g_thread_unref(g_thread_new("scan", work, self));
     return self;
 }
@@ -491,8 +602,8 @@ agent_source_kick(AgentSource *self)
 {
     g_mutex_lock(&self->mutex);
     self->kicked = TRUE;
-    g_cond_signal(&self->wake);
     g_mutex_unlock(&self->mutex);
+    g_main_context_wakeup(self->worker);
 }
 
 /* The thread is left to itself: it may hang in the filesystem, and it ends
@@ -505,7 +616,7 @@ agent_source_free(AgentSource *self)
     }
     g_mutex_lock(&self->mutex);
     self->stopped = TRUE;
-    g_cond_signal(&self->wake);
     g_mutex_unlock(&self->mutex);
+    g_main_context_wakeup(self->worker);
     source_unref(self);
 }

@@ -8,13 +8,33 @@
 #include <errno.h>
 #include <string.h>
 
-static gboolean
-is_or_below(const char *path, const char *folder)
+char *
+cfs_access_normalize(const char *path)
+{
+    GString *out = g_string_new(NULL);
+
+    for (const char *p = path; *p != '\0';) {
+        gsize length = strcspn(p, "/");
+
+        if (length > 0) {
+            if (out->len > 0) {
+                g_string_append_c(out, '/');
+            }
+            g_string_append_len(out, p, (gssize)length);
+        }
+        p += length;
+        p += strspn(p, "/");
+    }
+    return g_string_free(out, FALSE);
+}
+
+gboolean
+cfs_access_is_below(const char *path, const char *folder)
 {
     gsize length = strlen(folder);
 
-    return strncmp(path, folder, length) == 0 &&
-           (path[length] == '\0' || path[length] == '/');
+    return length == 0 || (strncmp(path, folder, length) == 0 &&
+                           (path[length] == '\0' || path[length] == '/'));
 }
 
 gboolean
@@ -22,14 +42,14 @@ cfs_access_is_private(const char *path)
 {
     const char *inside;
 
-    if (is_or_below(path, "priv")) {
+    if (cfs_access_is_below(path, "priv")) {
         return TRUE;
     }
     if (!g_str_has_prefix(path, "nodes/")) {
         return FALSE;
     }
     inside = strchr(path + strlen("nodes/"), '/');
-    return inside != NULL && is_or_below(inside + 1, "priv");
+    return inside != NULL && cfs_access_is_below(inside + 1, "priv");
 }
 
 /* Old mount scripts of guests: `vps.start`, `100.mount`. */

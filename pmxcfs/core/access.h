@@ -18,6 +18,11 @@
  * "" for the root. */
 mode_t
 cfs_access_mode(const char *path, gboolean is_directory, gboolean quorate);
+/* Returns: (owned) @path without leading, doubled and trailing slashes: who
+ * compares paths compares these. */
+char *cfs_access_normalize(const char *path);
+/* @path is @folder or below it; "" is the root. */
+gboolean cfs_access_is_below(const char *path, const char *folder);
 /* Below priv/ or nodes/NODE/priv/, or one of them. */
 gboolean cfs_access_is_private(const char *path);
 

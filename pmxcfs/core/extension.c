@@ -9,6 +9,7 @@
 #define FLUSH_FIXED 24u
 #define ACK_FIXED 36u
 #define APPEND_FIXED 16u
+#define SETTLED_FIXED 4u
 #define START_SIZE 24u
 
 /* --- writing -------------------------------------------------------------- */
@@ -103,6 +104,22 @@ cfs_append_message_encode(const CfsOp *op, guint64 count, guint32 time)
     pve_write_u32(out, (guint32)strlen(op->path) + 1);
     pve_write_string(out, op->path);
     pve_write_bytes(out, data, size);
+    return g_byte_array_free_to_bytes(out);
+}
+
+GBytes *
+cfs_settled_message_encode(const GArray *files, guint32 time)
+{
+    GByteArray *out = begin(CFS_OURS_SETTLED, SETTLED_FIXED, time);
+
+    g_assert(files->len <= CFS_MAX_SETTLED);
+    pve_write_u32(out, files->len);
+    for (guint i = 0; i < files->len; i++) {
+        const CfsSettled *file = &g_array_index(files, CfsSettled, i);
+
+        pve_write_u64(out, file->inode);
+        pve_write_u64(out, file->version);
+    }
     return g_byte_array_free_to_bytes(out);
 }
 
@@ -250,6 +267,29 @@ cfs_append_message_decode(PveReader *reader, guint64 *count)
     op->is_append = TRUE;
     op->data = data_size > 0 ? g_bytes_new(data, data_size) : NULL;
     return op;
+}
+
+GArray *
+cfs_settled_message_decode(PveReader *reader)
+{
+    g_autoptr(GArray) files = g_array_new(FALSE, FALSE, sizeof(CfsSettled));
+    PveReader fixed;
+    guint32 n;
+
+    if (!read_fixed(reader, SETTLED_FIXED, &fixed)) {
+        return NULL;
+    }
+    n = pve_reader_u32(&fixed);
+    if (n > CFS_MAX_SETTLED) {
+        return NULL;
+    }
+    for (guint i = 0; i < n; i++) {
+        CfsSettled file = {.inode = pve_reader_u64(reader)};
+
+        file.version = pve_reader_u64(reader);
+        g_array_append_val(files, file);
+    }
+    return pve_reader_ok(reader) ? g_steal_pointer(&files) : NULL;
 }
 
 /* --- the history ---------------------------------------------------------- */

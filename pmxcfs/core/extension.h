@@ -7,6 +7,7 @@
  *   FLUSH   asks everyone to say when all they have is on stable storage
  *   ACK     says so
  *   APPEND  data that goes to wherever a file ends when its turn comes
+ *   SETTLED says which files their last writers have closed
  *
  * A payload is u16 layout, u16 size of the fixed part, the fixed part, then
  * what varies. A later version of ours may append to the fixed part and behind
@@ -18,6 +19,7 @@
  *   FLUSH   epoch[16] term u64
  *   ACK     epoch[16] term u64, version u64, error u32
  *   APPEND  count u64, data_size u32, path_size u32 || path, with NUL || data
+ *   SETTLED n u32 || (inode, version of the entry) u64 each
  *
  * Owner   the caller.
  * Errors  FALSE or NULL: malformed, or of a layout we do not know; dropped.
@@ -39,6 +41,7 @@ enum {
     CFS_OURS_FLUSH = 2,
     CFS_OURS_ACK = 3,
     CFS_OURS_APPEND = 4,
+    CFS_OURS_SETTLED = 5,
 };
 
 /* What a member understands, as bits. */
@@ -47,6 +50,7 @@ enum {
 #define CFS_FEATURES_ALL (CFS_FEATURE_TERMS | CFS_FEATURE_APPEND)
 
 #define CFS_TERM_HISTORY 32u
+#define CFS_MAX_SETTLED 1024u /* of one message */
 #define CFS_CLUSTER_NAME_SIZE 256u
 
 /* The beginning of a term: at which version, and a hash of the epoch. For
@@ -89,11 +93,19 @@ typedef struct {
     guint32 error; /* 0, or the positive errno: nothing is stable there */
 } CfsAckMessage;
 
+/* A file, as its last writer left it. */
+typedef struct {
+    guint64 inode;
+    guint64 version;
+} CfsSettled;
+
 /* Each: (owned) a whole message, header included. */
 GBytes *cfs_term_message_encode(const CfsTermMessage *self, guint32 time);
 GBytes *cfs_flush_message_encode(const CfsFlushMessage *self, guint32 time);
 GBytes *cfs_ack_message_encode(const CfsAckMessage *self, guint32 time);
 GBytes *cfs_append_message_encode(const CfsOp *op, guint64 count, guint32 time);
+/* @files: of CfsSettled, at most CFS_MAX_SETTLED. */
+GBytes *cfs_settled_message_encode(const GArray *files, guint32 time);
 
 /* Each reads what follows the header. */
 gboolean cfs_term_message_decode(PveReader *reader, CfsTermMessage *out);
@@ -101,6 +113,8 @@ gboolean cfs_flush_message_decode(PveReader *reader, CfsFlushMessage *out);
 gboolean cfs_ack_message_decode(PveReader *reader, CfsAckMessage *out);
 /* Returns: (owned) a CFS_OP_WRITE with is_append, or NULL. */
 CfsOp *cfs_append_message_decode(PveReader *reader, guint64 *count);
+/* Returns: (owned) of CfsSettled, or NULL. */
+GArray *cfs_settled_message_decode(PveReader *reader);
 
 /* The history alone, as the side table of the database keeps it. */
 void cfs_term_history_write(GByteArray *out, const CfsTermRecord *record);

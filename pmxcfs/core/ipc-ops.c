@@ -10,6 +10,8 @@
 #include <string.h>
 
 #define FIRST_VMID 100u
+#define NAME_BYTES 256u
+#define RESERVED_BYTES 12u /* of GET_LOG */
 
 typedef struct {
     guint8 *payload; /* @size bytes and a NUL */
@@ -74,27 +76,6 @@ get_guests(const CfsIpcContext *context, Request *request, GBytes **answer)
 
 /* --- files --- */
 
-/* Returns: (owned) @path without empty components. */
-static char *
-normalize(const char *path)
-{
-    GString *out = g_string_new(NULL);
-
-    for (const char *p = path; *p != '\0';) {
-        gsize length = strcspn(p, "/");
-
-        if (length > 0) {
-            if (out->len > 0) {
-                g_string_append_c(out, '/');
-            }
-            g_string_append_len(out, p, (gssize)length);
-        }
-        p += length;
-        p += strspn(p, "/");
-    }
-    return g_string_free(out, FALSE);
-}
-
 static GBytes *
 content_of(const CfsEntry *entry)
 {
@@ -112,7 +93,7 @@ get_config(const CfsIpcContext *context, Request *request, GBytes **answer)
     if (request->size == 0) {
         return EINVAL;
     }
-    path = normalize(last_string(request));
+    path = cfs_access_normalize(last_string(request));
     if (context->is_read_only && cfs_access_is_private(path)) {
         return EPERM;
     }
@@ -268,22 +249,169 @@ verify_token(const CfsIpcContext *context, Request *request, GBytes **answer)
     return has_line(text, size, token, request->size - 1) ? 0 : ENOENT;
 }
 
-/* --- the cluster log --- */
+/* --- status --- */
+
+static CfsStatus *
+status_of(const CfsIpcContext *context)
+{
+    return cfs_views_status(cfs_replica_views(context->replica));
+}
+
+/* Returns: (borrowed) a field of 256 bytes, whose last is a NUL. */
+static const char *
+take_name(Request *request)
+{
+    gsize at = request->reader.offset;
+
+    if (pve_reader_take(&request->reader, NAME_BYTES) == NULL) {
+        return NULL;
+    }
+    request->payload[at + NAME_BYTES - 1] = '\0';
+    return (const char *)request->payload + at;
+}
+
+static int
+set_status(const CfsIpcContext *context, Request *request, GBytes **answer)
+{
+    const char *key = take_name(request);
+    g_autoptr(GBytes) value = NULL;
+
+    if (key == NULL) {
+        return EINVAL;
+    }
+    if (pve_reader_left(&request->reader) > CFS_KV_MAX_VALUE) {
+        return EFBIG;
+    }
+    value = g_bytes_new(request->payload + NAME_BYTES,
+                        pve_reader_left(&request->reader));
+    return cfs_status_set(status_of(context), key, value, context->time_s);
+}
+
+static int
+get_status(const CfsIpcContext *context, Request *request, GBytes **answer)
+{
+    const char *key = take_name(request);
+    const char *node = take_name(request);
+    GBytes *value;
+
+    if (key == NULL || node == NULL) {
+        return EINVAL;
+    }
+    value = cfs_status_get(status_of(context), node, key);
+    if (value == NULL) {
+        return ENOENT;
+    }
+    *answer = g_bytes_ref(value);
+    return 0;
+}
+
+/* The next @size bytes are a string and its NUL, though what comes behind the
+ * first NUL counts for nothing. */
+static const char *
+take_field(PveReader *reader, guint8 size)
+{
+    const guint8 *field = pve_reader_take(reader, size);
+
+    return field != NULL && size > 0 && field[size - 1] == '\0'
+               ? (const char *)field
+               : NULL;
+}
+
+static int
+log_message(const CfsIpcContext *context, Request *request, GBytes **answer)
+{
+    guint8 priority = pve_reader_u8(&request->reader);
+    guint8 ident_size = pve_reader_u8(&request->reader);
+    guint8 tag_size = pve_reader_u8(&request->reader);
+    const char *ident = take_field(&request->reader, ident_size);
+    const char *tag = take_field(&request->reader, tag_size);
+
+    if (ident == NULL || tag == NULL ||
+        pve_reader_left(&request->reader) == 0) {
+        return EINVAL;
+    }
+    /* The copy ends in a NUL, also where the message does not. */
+    cfs_status_log(status_of(context), priority, ident, tag, context->pid,
+                   (const char *)request->payload + request->reader.offset,
+                   context->time_s);
+    return 0;
+}
 
 static int
 get_log(const CfsIpcContext *context, Request *request, GBytes **answer)
 {
-    CfsStatus *status = cfs_views_status(cfs_replica_views(context->replica));
     guint32 max = pve_reader_u32(&request->reader);
-    const char *user;
 
-    (void)pve_reader_take(&request->reader, 12);
+    (void)pve_reader_take(&request->reader, RESERVED_BYTES);
     if (pve_reader_left(&request->reader) == 0) {
         return EINVAL;
     }
-    user = last_string(request);
-    *answer = take_text(cfs_status_clog_json(status, max, user));
+    *answer = take_text(
+        cfs_status_clog_json(status_of(context), max, last_string(request)));
     return 0;
+}
+
+/* With a NUL when it was made just now. What does not fit is left out, whole
+ * lines at a time. */
+static int
+get_rrd_dump(const CfsIpcContext *context, Request *request, GBytes **answer)
+{
+    gboolean is_new = FALSE;
+    const char *text;
+    gsize size;
+
+    if (request->size != 0) {
+        return EINVAL;
+    }
+    text = cfs_status_rrd_dump(status_of(context), context->time_s, &is_new);
+    size = strlen(text);
+    if (size >= PVE_IPC_MAX_PAYLOAD) {
+        const char *end = g_strrstr_len(text, PVE_IPC_MAX_PAYLOAD - 1, "\n");
+
+        size = end != NULL ? (gsize)(end - text) + 1 : 0;
+        *answer = g_bytes_new(text, size);
+        return 0;
+    }
+    *answer = g_bytes_new(text, size + (is_new ? 1 : 0));
+    return 0;
+}
+
+/* --- ours --- */
+
+static int
+subscribe(const CfsIpcContext *context, Request *request, GBytes **answer)
+{
+    return cfs_ipc_session_subscribe(context->session, &request->reader,
+                                     answer);
+}
+
+static int
+make_snapshot(const CfsIpcContext *context, Request *request, GBytes **answer)
+{
+    return cfs_ipc_session_snapshot(context->session, &request->reader,
+                                    context->clock_ms, answer);
+}
+
+static int
+list_snapshot(const CfsIpcContext *context, Request *request, GBytes **answer)
+{
+    return cfs_ipc_session_list(context->session, &request->reader,
+                                context->clock_ms, answer);
+}
+
+static int
+read_part(const CfsIpcContext *context, Request *request, GBytes **answer)
+{
+    return cfs_ipc_session_read(context->session, &request->reader,
+                                context->clock_ms, answer);
+}
+
+static int
+release_snapshot(const CfsIpcContext *context,
+                 Request *request,
+                 GBytes **answer)
+{
+    return cfs_ipc_session_release(context->session, &request->reader, answer);
 }
 
 /* --- the table --- */
@@ -296,11 +424,20 @@ static const struct {
     {PVE_IPC_FS_VERSION, FALSE, get_version},
     {PVE_IPC_CLUSTER_INFO, FALSE, get_members},
     {PVE_IPC_GUEST_LIST, FALSE, get_guests},
+    {PVE_IPC_SET_STATUS, TRUE, set_status},
+    {PVE_IPC_GET_STATUS, FALSE, get_status},
     {PVE_IPC_GET_CONFIG, FALSE, get_config},
+    {PVE_IPC_LOG, TRUE, log_message},
     {PVE_IPC_GET_LOG, FALSE, get_log},
+    {PVE_IPC_RRD_DUMP, FALSE, get_rrd_dump},
     {PVE_IPC_GUEST_PROPERTY, FALSE, get_property},
     {PVE_IPC_VERIFY_TOKEN, FALSE, verify_token},
     {PVE_IPC_GUEST_PROPERTIES, FALSE, get_properties},
+    {PVE_IPC_SUBSCRIBE, FALSE, subscribe},
+    {PVE_IPC_SNAPSHOT, FALSE, make_snapshot},
+    {PVE_IPC_LIST, FALSE, list_snapshot},
+    {PVE_IPC_READ, FALSE, read_part},
+    {PVE_IPC_RELEASE, FALSE, release_snapshot},
 };
 
 static int

@@ -11,6 +11,7 @@
 #ifndef CFS_IPC_OPS_H
 #define CFS_IPC_OPS_H
 
+#include "pmxcfs/core/ipc-session.h"
 #include "pmxcfs/core/replica.h"
 
 #include <glib.h>
@@ -18,9 +19,11 @@
 /* Who asks, and what answers. All borrowed. */
 typedef struct {
     CfsReplica *replica;
+    CfsIpcSession *session;
     gboolean is_read_only;
     guint32 pid;    /* of the client */
     guint32 time_s; /* now */
+    gint64 clock_ms;
 } CfsIpcContext;
 
 /* @payload: a private copy of what follows the header, with a NUL behind its

@@ -52,6 +52,8 @@ announce_changes(CfsReplica *self,
     }
     effect->changed.changes = g_ptr_array_ref(changes);
     effect->changed.origin = origin;
+    effect->changed.version = cfs_tree_root(self->tree)->version;
+    effect->changed.writer = cfs_tree_root(self->tree)->writer;
     effect->step = cfs_views_end_step(self->views, self->tree);
 }
 

@@ -199,6 +199,13 @@ gboolean
 cfs_replica_settle_terms(CfsReplica *self, CfsMember leader, guint64 version);
 void cfs_replica_settle_alone(CfsReplica *self);
 void cfs_replica_on_nodes(CfsReplica *self);
+
+/* --- replica-settled.c */
+
+void cfs_replica_on_closed(CfsReplica *self);
+void cfs_replica_on_settled(CfsReplica *self,
+                            const CfsHeader *header,
+                            PveReader *reader);
 void cfs_replica_on_ours(CfsReplica *self,
                          const CfsHeader *header,
                          PveReader *reader);

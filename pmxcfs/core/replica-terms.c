@@ -254,6 +254,7 @@ cfs_replica_on_ours(CfsReplica *self,
         [CFS_OURS_FLUSH] = cfs_replica_on_flush,
         [CFS_OURS_ACK] = cfs_replica_on_ack,
         [CFS_OURS_APPEND] = cfs_replica_on_append,
+        [CFS_OURS_SETTLED] = cfs_replica_on_settled,
     };
 
     if (!cfs_terms_is_spoken(self->terms)) {

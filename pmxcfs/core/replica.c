@@ -53,6 +53,8 @@ cfs_effect_free(CfsEffect *self)
     g_free(self->store.terms);
     g_clear_pointer(&self->reply.entry, cfs_entry_unref);
     g_clear_pointer(&self->changed.changes, g_ptr_array_unref);
+    g_clear_pointer(&self->settled.entry, cfs_entry_unref);
+    g_free(self->settled.path);
     g_free(self->log.text);
     g_clear_pointer(&self->overruled.whole, g_ptr_array_unref);
     g_clear_pointer(&self->overruled.entries, g_ptr_array_unref);
@@ -580,6 +582,7 @@ cfs_replica_step(CfsReplica *self, const CfsEvent *event, GQueue *effects)
         [CFS_EVENT_SYNC_CANCEL] = cfs_replica_on_sync_cancel,
         [CFS_EVENT_FLUSHED] = cfs_replica_on_flushed,
         [CFS_EVENT_NODES] = cfs_replica_on_nodes,
+        [CFS_EVENT_SETTLED] = cfs_replica_on_closed,
         [CFS_EVENT_CONTINUE] = on_continue,
     };
 

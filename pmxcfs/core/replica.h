@@ -37,6 +37,7 @@ typedef enum {
     CFS_EVENT_SYNC_CANCEL, /* nobody waits for it any more; no answer comes */
     CFS_EVENT_FLUSHED,     /* a FLUSH effect is done */
     CFS_EVENT_NODES,       /* the node list */
+    CFS_EVENT_SETTLED,     /* files that their last writers here closed */
     CFS_EVENT_STORED,   /* the store's health: 0, or the errno of its failure */
     CFS_EVENT_TICK,     /* at least once a second */
     CFS_EVENT_CONTINUE, /* the turn that a CONTINUE asked for */
@@ -71,6 +72,7 @@ typedef struct {
             int problem;   /* 0 or a positive errno */
         } flushed;
         guint n_nodes; /* NODES: in corosync's node list; 0: not known */
+        const GArray *settled; /* SETTLED: of CfsSettled; borrowed */
     };
 } CfsEvent;
 
@@ -84,6 +86,7 @@ typedef enum {
     CFS_EFFECT_FLUSH,    /* bring all that was to be stored before to the disk,
                           * then say FLUSHED; one at a time */
     CFS_EFFECT_REPLY_SYNC, /* answer a SYNC */
+    CFS_EFFECT_SETTLED,    /* watchers may know that a file is whole */
     /* Work that is done in pieces, so that no step takes long: come back with
      * CFS_EVENT_CONTINUE when what was sent has left and others had their
      * turn. One at a time. */
@@ -126,10 +129,17 @@ typedef struct {
     struct {
         GPtrArray *changes; /* of CfsChange: what one operation did */
         guint64 origin;     /* the request of this node that made it, or 0 */
+        guint64 version;    /* of the tree with it */
+        guint32 writer;     /* the node */
     } changed;              /* CHANGED */
     guint64 step;   /* CHANGED, RELOADED: for cfs_views_release(), or 0 */
     guint delay_ms; /* LEAVE; G_MAXUINT: never connect again */
     guint64 flush;  /* FLUSH: its token */
+    struct {
+        CfsEntry *entry; /* owned */
+        char *path;      /* owned */
+        guint32 node;    /* whose last writer it was */
+    } settled;           /* SETTLED */
     struct {
         guint64 id;
         int verdict; /* 0; EIO: not known to be safe; or the disk's errno */

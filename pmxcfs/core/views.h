@@ -41,6 +41,7 @@ guint64 cfs_views_end_step(CfsViews *self, CfsTree *tree);
 /* With all steps before it. */
 void cfs_views_release(CfsViews *self, guint64 step);
 void cfs_views_set_quorate(CfsViews *self, gboolean quorate);
+
 /* The virtual entries of the root, in the order they are listed. */
 typedef enum { CFS_VIEW_FILE, CFS_VIEW_LINK } CfsViewKind;
 guint cfs_views_count(void);

@@ -10,6 +10,7 @@
 
 #define TICK_MS 250
 #define PATIENCE_MS 1000
+#define CLOSED_MS 5
 /* Changes that nobody here waits for, those of other nodes, are written
  * together. */
 #define LAZY_COMMIT_MS 20
@@ -51,7 +52,9 @@ struct CfsEffects {
     guint depth;         /* of begin */
     gboolean has_stores; /* submitted, not yet to be committed */
     gboolean is_awaited; /* ... and an answer waits for them */
-    guint lazy_commit;   /* timer */
+    guint lazy_commit; /* timer */
+    GArray *closed;    /* of CfsSettled, to be told; NULL: none */
+    guint closed_timer;
 
     GHashTable *syncs; /* token -> Sync */
     guint64 last_sync;
@@ -158,6 +161,9 @@ run_changed(CfsEffects *self, CfsEffect *effect)
         self->watcher.on_changed(self->watcher.data, changes->pdata[i],
                                  effect->changed.origin != 0);
     }
+    if (self->watcher.on_applied != NULL) {
+        self->watcher.on_applied(self->watcher.data, effect);
+    }
     if (self->client.on_changed != NULL) {
         self->client.on_changed(self->client.data, effect->changed.changes,
                                 effect->changed.origin, effect->step);
@@ -247,6 +253,14 @@ run_overruled(CfsEffects *self, CfsEffect *effect)
     }
 }
 
+static void
+run_settled(CfsEffects *self, CfsEffect *effect)
+{
+    if (self->watcher.on_settled != NULL) {
+        self->watcher.on_settled(self->watcher.data, effect);
+    }
+}
+
 typedef void (*RunEffect)(CfsEffects *self, CfsEffect *effect);
 
 static const RunEffect run_effect[] = {
@@ -261,6 +275,7 @@ static const RunEffect run_effect[] = {
     [CFS_EFFECT_FLUSH] = run_flush,
     [CFS_EFFECT_REPLY_SYNC] = run_reply_sync,
     [CFS_EFFECT_OVERRULED] = run_overruled,
+    [CFS_EFFECT_SETTLED] = run_settled,
 };
 
 /* A client may answer an effect with a new request: its effects go to the end
@@ -352,6 +367,9 @@ cfs_effects_end(CfsEffects *self)
 {
     g_assert(self->depth > 0);
     self->depth--;
+    if (self->depth == 0 && self->watcher.on_turn != NULL) {
+        self->watcher.on_turn(self->watcher.data);
+    }
     if (self->depth > 0 || !self->has_stores) {
         return;
     }
@@ -572,6 +590,38 @@ cfs_effects_sync_cancel(CfsEffects *self, guint64 token)
     }
 }
 
+/* Most are renamed next: then there is nothing to tell. */
+static gboolean
+on_closed(gpointer data)
+{
+    CfsEffects *self = data;
+    g_autoptr(GArray) files = g_steal_pointer(&self->closed);
+    CfsEvent event = {.kind = CFS_EVENT_SETTLED, .settled = files};
+
+    self->closed_timer = 0;
+    dispatch(self, &event);
+    return G_SOURCE_REMOVE;
+}
+
+void
+cfs_effects_closed(CfsEffects *self, guint64 inode)
+{
+    const CfsEntry *entry =
+        cfs_tree_get(cfs_replica_tree(self->replica), inode);
+    CfsSettled file = {.inode = inode};
+
+    if (entry == NULL) {
+        return;
+    }
+    file.version = entry->version;
+    if (self->closed == NULL) {
+        self->closed = g_array_new(FALSE, FALSE, sizeof(CfsSettled));
+        self->closed_timer = g_timeout_add_full(CFS_PRIORITY_FUSE, CLOSED_MS,
+                                                on_closed, self, NULL);
+    }
+    g_array_append_val(self->closed, file);
+}
+
 void
 cfs_effects_nodes(CfsEffects *self, guint n_nodes)
 {
@@ -696,6 +746,8 @@ cfs_effects_free(CfsEffects *self)
     g_source_remove(self->tick);
     g_clear_handle_id(&self->work, g_source_remove);
     g_clear_handle_id(&self->lazy_commit, g_source_remove);
+    g_clear_handle_id(&self->closed_timer, g_source_remove);
+    g_clear_pointer(&self->closed, g_array_unref);
     g_queue_clear_full(&self->queue, (GDestroyNotify)cfs_effect_free);
     g_queue_clear_full(&self->waiting, (GDestroyNotify)waiting_free);
     g_hash_table_unref(self->syncs);

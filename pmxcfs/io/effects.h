@@ -47,6 +47,10 @@ typedef struct {
     void (*on_reloaded)(gpointer data);
     /* For the cluster log; @priority as in syslog(3). */
     void (*on_log)(gpointer data, int priority, const char *text);
+    /* A CFS_EFFECT_CHANGED, behind its changes. */
+    void (*on_applied)(gpointer data, const CfsEffect *effect);
+    void (*on_settled)(gpointer data, const CfsEffect *effect);
+    void (*on_turn)(gpointer data); /* a bundle of events is over */
     gpointer data;
 } CfsEffectsWatcher;
 
@@ -111,6 +115,9 @@ guint64 cfs_effects_sync(CfsEffects *self,
                          guint64 id);
 /* No answer comes any more. Unknown tokens are fine: it was just answered. */
 void cfs_effects_sync_cancel(CfsEffects *self, guint64 token);
+/* The last writer of @inode on this node has closed it. Those of some
+ * milliseconds are told together. */
+void cfs_effects_closed(CfsEffects *self, guint64 inode);
 /* How many nodes corosync's node list has. */
 void cfs_effects_nodes(CfsEffects *self, guint n_nodes);
 /* FALSE while answers are given from memory. */

@@ -571,7 +571,7 @@ cfs_fuse_op_write(fuse_req_t req,
                   struct fuse_file_info *info)
 {
     CfsFuse *self = cfs_fuse_self(req);
-    const CfsFuseHandle *handle = cfs_fuse_handle(info);
+    CfsFuseHandle *handle = cfs_fuse_handle(info);
     gboolean is_append = (info->flags & O_APPEND) != 0;
     const off_t kernel_offset = offset;
     g_autoptr(GBytes) data = NULL;
@@ -600,6 +600,7 @@ cfs_fuse_op_write(fuse_req_t req,
         cfs_fuse_reply_verdict(req, verdict);
         return;
     }
+    handle->has_written = TRUE;
     data = g_bytes_new(bytes, size);
     op = is_append ? cfs_op_new_append(path, data)
                    : cfs_op_new_write(path, data, (guint32)offset);

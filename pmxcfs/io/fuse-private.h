@@ -14,12 +14,13 @@
 
 #include <fuse_lowlevel.h>
 
+#include "common/ipc-proto.h"
 #include "pmxcfs/io/caches.h"
 #include "pmxcfs/io/fuse.h"
 #include "pmxcfs/io/inodes.h"
 
 #define CFS_FUSE_FIRST_VIEW_INO 2u
-#define CFS_FUSE_TREE_INO_BASE 1024u
+#define CFS_FUSE_TREE_INO_BASE PVE_IPC_INODE_BASE
 #define CFS_FUSE_BLOCK_SIZE 4096u
 /* st_blksize: cp(1), cat(1) and others write that much at once. Each write is a
  * change of its own, and the fewer the better. */
@@ -56,6 +57,7 @@ typedef struct {
 typedef struct {
     CfsFuseNode node;
     gboolean is_writer; /* opened for writing */
+    gboolean has_written;
     CfsInode *record;   /* NULL: a virtual file */
     char *text;         /* of a virtual file, as it was at open */
     GPtrArray *listing; /* fuse-dir.c's; NULL: not read yet */

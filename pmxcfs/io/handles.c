@@ -104,6 +104,10 @@ cfs_fuse_close(CfsFuse *self, struct fuse_file_info *info)
     CfsFuseHandle *handle = cfs_fuse_handle(info);
 
     if (handle != NULL && g_hash_table_remove(self->handles, handle)) {
+        if (handle->has_written &&
+            !cfs_fuse_is_being_written(self, handle->node.inode)) {
+            cfs_effects_closed(self->effects, handle->node.inode);
+        }
         cfs_fuse_handle_free(self, handle);
     }
     info->fh = 0;

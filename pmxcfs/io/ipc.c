@@ -9,12 +9,14 @@
 #include <time.h>
 
 #include "common/ipc-proto.h"
+#include "common/wire.h"
 #include "pmxcfs/core/ipc-ops.h"
 #include "pmxcfs/io/ipc-loop.h"
 #include "pmxcfs/io/ipc-sweep.h"
 
 #define RETRY_NAME_MS 1000
 #define RETRY_SEND_MS 20
+#define EXPIRY_MS 10000
 #define MAX_UNSENT 16u
 /* Root finds a place, whoever else is there. */
 #define MAX_READ_ONLY 1024u
@@ -59,9 +61,8 @@ on_drop(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
-/* libqb may be at work on the connection, so not at once. */
-static void
-drop(CfsIpcClient *client, const char *reason)
+void
+cfs_ipc_client_drop(CfsIpcClient *client, const char *reason)
 {
     if (client->drop == 0) {
         g_debug("client %u is dropped: %s", client->pid, reason);
@@ -79,7 +80,7 @@ send_answer(CfsIpcClient *client, gint32 id, gint32 error, GBytes *payload)
         result = cfs_ipc_channel_answer(client->channel, id, -EMSGSIZE, NULL);
     }
     if (result != 0 && result != -EAGAIN) {
-        drop(client, g_strerror(-result));
+        cfs_ipc_client_drop(client, g_strerror(-result));
         return 0;
     }
     return result;
@@ -136,7 +137,7 @@ cfs_ipc_client_answer(CfsIpcClient *client,
         return;
     }
     if (client->unsent.length >= MAX_UNSENT) {
-        drop(client, "it does not read its answers");
+        cfs_ipc_client_drop(client, "it does not read its answers");
         return;
     }
     unsent = g_new0(Unsent, 1);
@@ -149,17 +150,106 @@ cfs_ipc_client_answer(CfsIpcClient *client,
 
 /* --- requests --- */
 
+/* Who waits for a barrier. */
+typedef struct {
+    CfsIpcClient *client;
+    guint64 token;   /* to take it back */
+    guint64 version; /* what it covers */
+} Sync;
+
+static void
+on_synced(gpointer data, guint64 id, int verdict, CfsSyncLevel level)
+{
+    CfsIpc *self = data;
+    const Sync *sync = g_hash_table_lookup(self->syncs, &id);
+    g_autoptr(GBytes) answer = NULL;
+    GByteArray *bytes;
+    CfsIpcClient *client;
+
+    g_assert(sync != NULL); /* who does not wait has taken it back */
+    bytes = g_byte_array_new();
+    pve_write_u32(bytes, level == CFS_SYNC_LEVEL_MAJORITY ? PVE_SYNC_MAJORITY
+                                                          : PVE_SYNC_LOCAL);
+    pve_write_u32(bytes, 0);
+    pve_write_u64(bytes, sync->version);
+    answer = g_byte_array_free_to_bytes(bytes);
+    client = sync->client;
+    (void)g_hash_table_remove(self->syncs, &id);
+    cfs_ipc_client_answer(client, PVE_IPC_SYNC, verdict,
+                          verdict == 0 ? answer : NULL);
+}
+
+static gboolean
+is_of(gpointer key, gpointer value, gpointer data)
+{
+    return ((const Sync *)value)->client == data;
+}
+
+/* The only operation whose answer comes later. */
+static void
+run_sync(CfsIpcClient *client, gsize size)
+{
+    CfsIpc *self = client->ipc;
+    guint64 id = ++self->last_sync, token;
+    Sync *sync;
+
+    if (size != 0) {
+        cfs_ipc_client_answer(client, PVE_IPC_SYNC, EINVAL, NULL);
+        return;
+    }
+    if (g_hash_table_find(self->syncs, is_of, client) != NULL) {
+        cfs_ipc_client_answer(client, PVE_IPC_SYNC, EBUSY, NULL);
+        return;
+    }
+    sync = g_new0(Sync, 1);
+    sync->client = client;
+    sync->version = cfs_tree_root(cfs_replica_tree(self->replica))->version;
+    g_hash_table_insert(self->syncs, g_memdup2(&id, sizeof(id)), sync);
+    token = cfs_effects_sync(self->effects, on_synced, self, id);
+    sync = g_hash_table_lookup(self->syncs, &id);
+    if (sync != NULL) { /* not answered yet */
+        sync->token = token;
+    }
+}
+
+static void
+take_back_syncs(CfsIpcClient *client)
+{
+    CfsIpc *self = client->ipc;
+    const Sync *sync = g_hash_table_find(self->syncs, is_of, client);
+
+    if (sync != NULL) {
+        cfs_effects_sync_cancel(self->effects, sync->token);
+        (void)g_hash_table_foreach_remove(self->syncs, is_of, client);
+    }
+}
+
 static void
 run_request(CfsIpcClient *client, gint32 id, guint8 *payload, gsize size)
 {
     const CfsIpcContext context = {.replica = client->ipc->replica,
+                                   .session = client->session,
                                    .is_read_only = client->is_read_only,
                                    .pid = client->pid,
-                                   .time_s = (guint32)time(NULL)};
+                                   .time_s = (guint32)time(NULL),
+                                   .clock_ms = cfs_effects_clock_ms()};
     g_autoptr(GBytes) answer = NULL;
-    int verdict = cfs_ipc_answer(&context, id, payload, size, &answer);
+    int verdict = 0;
 
+    if (id == PVE_IPC_SYNC) {
+        run_sync(client, size);
+        return;
+    }
+    if (id == PVE_IPC_SUBSCRIBE) {
+        verdict = cfs_ipc_watch_prepare(client);
+    }
+    if (verdict == 0) {
+        verdict = cfs_ipc_answer(&context, id, payload, size, &answer);
+    }
     cfs_ipc_client_answer(client, id, verdict, answer);
+    if (id == PVE_IPC_SUBSCRIBE && verdict == 0) {
+        cfs_ipc_watch_begin(client);
+    }
 }
 
 /* @data stays the client's when it is shared memory: copied, then looked at;
@@ -245,6 +335,9 @@ client_free(gpointer data)
     if (client->is_read_only) {
         client->ipc->n_read_only--;
     }
+    cfs_ipc_watch_forget(client);
+    take_back_syncs(client);
+    cfs_ipc_session_free(client->session);
     g_clear_handle_id(&client->retry, g_source_remove);
     g_clear_handle_id(&client->drop, g_source_remove);
     g_queue_clear_full(&client->unsent, unsent_free);
@@ -289,6 +382,8 @@ on_created(qb_ipcs_connection_t *connection)
     (void)qb_ipcs_connection_stats_get(connection, &stats, FALSE);
     client->pid = (guint32)stats.client_pid;
     client->channel = cfs_ipc_channel_new(connection);
+    client->session =
+        cfs_ipc_session_new(&client->ipc->shared, client->is_read_only);
 }
 
 /* The descriptors are closed already, or were never open. */
@@ -358,8 +453,26 @@ on_retry_name(gpointer data)
     return G_SOURCE_REMOVE;
 }
 
+static gboolean
+on_expiry(gpointer data)
+{
+    CfsIpc *self = data;
+    GHashTableIter iter;
+    gpointer value;
+
+    g_hash_table_iter_init(&iter, self->clients);
+    while (g_hash_table_iter_next(&iter, NULL, &value)) {
+        CfsIpcClient *client = value;
+
+        if (client->session != NULL) {
+            cfs_ipc_session_expire(client->session, cfs_effects_clock_ms());
+        }
+    }
+    return G_SOURCE_CONTINUE;
+}
+
 CfsIpc *
-cfs_ipc_new(CfsEffects *effects, gid_t group)
+cfs_ipc_new(CfsEffects *effects, gid_t group, guint64 instance)
 {
     CfsIpc *self = g_new0(CfsIpc, 1);
 
@@ -367,6 +480,10 @@ cfs_ipc_new(CfsEffects *effects, gid_t group)
     self->replica = cfs_effects_replica(effects);
     self->group = group;
     self->clients = g_hash_table_new_full(NULL, NULL, NULL, client_free);
+    self->syncs =
+        g_hash_table_new_full(g_int64_hash, g_int64_equal, g_free, g_free);
+    self->expiry = g_timeout_add(EXPIRY_MS, on_expiry, self);
+    cfs_ipc_watch_init(self, instance);
     cfs_ipc_sweep("/dev/shm");
     if (!publish(self)) {
         self->retry = g_timeout_add(RETRY_NAME_MS, on_retry_name, self);
@@ -386,5 +503,8 @@ cfs_ipc_free(CfsIpc *self)
         cfs_ipc_loop_stop();
     }
     g_hash_table_unref(self->clients);
+    g_hash_table_unref(self->syncs);
+    g_source_remove(self->expiry);
+    cfs_ipc_watch_clear(self);
     g_free(self);
 }

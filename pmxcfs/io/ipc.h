@@ -20,9 +20,19 @@
 
 typedef struct CfsIpc CfsIpc;
 
-/* Borrows @effects. @group: of www-data. */
-CfsIpc *cfs_ipc_new(CfsEffects *effects, gid_t group);
+/* Borrows @effects. @group: of www-data. @instance: differs from that of every
+ * start before. */
+CfsIpc *cfs_ipc_new(CfsEffects *effects, gid_t group, guint64 instance);
 void cfs_ipc_free(CfsIpc *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(CfsIpc, cfs_ipc_free)
+
+/* For who subscribed. A change, all files anew, or anything that the replica
+ * or its views may show differently now. */
+void cfs_ipc_on_applied(CfsIpc *self, const CfsEffect *effect);
+void cfs_ipc_on_settled(CfsIpc *self, const CfsEffect *effect);
+void cfs_ipc_on_reloaded(CfsIpc *self);
+void cfs_ipc_on_turn(CfsIpc *self);
+/* @effect: of the kind CHANGED. */
+void cfs_ipc_on_status(CfsIpc *self, const CfsStatusEffect *effect);
 
 #endif

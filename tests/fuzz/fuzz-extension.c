@@ -79,6 +79,23 @@ try_append(PveReader *reader)
 }
 
 static void
+try_settled(PveReader *reader)
+{
+    g_autoptr(GArray) files = cfs_settled_message_decode(reader);
+    g_autoptr(GArray) again = NULL;
+    g_autoptr(GBytes) bytes = NULL;
+
+    if (files != NULL) {
+        bytes = cfs_settled_message_encode(files, 1);
+        open_again(bytes, reader);
+        again = cfs_settled_message_decode(reader);
+        g_assert_nonnull(again);
+        g_assert_cmpmem(files->data, files->len * sizeof(CfsSettled),
+                        again->data, again->len * sizeof(CfsSettled));
+    }
+}
+
+static void
 try_history(PveReader *reader)
 {
     CfsTermRecord record = {0}, again = {0};
@@ -96,7 +113,7 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static void (*const try[])(PveReader *) = {
-        try_history, try_term, try_flush, try_ack, try_append,
+        try_history, try_term, try_flush, try_ack, try_append, try_settled,
     };
     PveReader reader;
 

@@ -73,6 +73,7 @@ for label, (subtype, payload) in OURS.items():
     put("extension", label, bytes([subtype]) + payload)
     put("message", "ours-" + label,
         struct.pack("<HHIII16x", 7, subtype, 1, 0x6B01F2CA, 0) + payload)
+put("extension", "settled", bytes([5]) + struct.pack("<HHIQQ", 1, 4, 1, 7, 9))
 put("extension", "history", bytes([0]) + START * 2)
 put("extension", "longer", bytes([2]) + struct.pack("<HH", 1, 32) + EPOCH +
     struct.pack("<QQ", 7, 1))
@@ -214,9 +215,33 @@ for name, number, data in (
         ("log", 7, b"\6\5\4root\0tag\0hello\0"),
         ("read-log", 8, bytes(16) + b"root\0"), ("rrd", 10, b""),
         ("property", 11, b"d\0\0\0lock\0"), ("token", 12, b"lock: backup\0"),
-        ("properties", 13, b"\0\0\0\0\2lock\0tags\0"), ("unknown", 9, b"")):
+        ("properties", 13, b"\0\0\0\0\2lock\0tags\0"), ("unknown", 9, b""),
+        ("subscribe", 129, struct.pack("<IQQH", 0x1fff, 1, 0, 2)
+         + b"nodes//n1/\0\0"),
+        ("snapshot", 130, b""),
+        ("list", 131, struct.pack("<III", 1, 0, 65536) + b"\0"),
+        ("read", 132, struct.pack("<IQII", 1, 6, 2, 4096) + b"\0"),
+        ("read-now", 132, struct.pack("<IQII", 0, 0, 0, 4096)
+         + b"/storage.cfg\0"),
+        ("release", 133, struct.pack("<I", 1))):
     put("ipc", name, bytes((0, number)) + data)
     put("ipc", name + "-read-only", bytes((1, number)) + data)
+
+
+def event(kind, path, other=b""):
+    strings = path + b"\0" + other + b"\0"
+    return struct.pack("<IHHQQQII", 40 + len(strings), kind, 12, 7, 99, 5, 1,
+                       0) + strings
+
+
+put("event", "tree", event(0, b"a/b") + event(3, b"a/b", b"c") + event(12, b""))
+put("event", "cut", event(1, b"a/b")[:-1])
+LISTED = b"nodes/n1/lxc/100.conf\0"
+put("listing", "one", struct.pack("<I", 0) + struct.pack(
+    "<IQQQIIIIB", 45 + len(LISTED) + 5, 7, 9, 3, 1, 1000, 5, 5, 8)
+    + LISTED + b"a: b\n")
+put("listing", "large", struct.pack("<I", 9) + struct.pack(
+    "<IQQQIIIIB", 45 + len(LISTED), 7, 9, 3, 1, 1000, 500000, 0, 8) + LISTED)
 
 
 def fnv(text):

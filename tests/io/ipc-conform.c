@@ -3,7 +3,8 @@
  *
  * test-ipc.py starts that daemon and runs this. `ipc-conform call ID HEX` makes
  * one request and prints the answer: "errno N" or the payload in hex;
- * `ipc-conform hold` stays connected.
+ * `ipc-conform hold` stays connected; `ipc-conform fuzz N SEED` makes N
+ * requests of all kinds of nonsense.
  *
  * The numbers in the names of tests are those of spec/ipc.md 10. */
 #include "config.h"
@@ -611,6 +612,143 @@ call_by_hand(const char *id, const char *hex)
     return EXIT_SUCCESS;
 }
 
+/* --- nonsense ---------------------------------------------------------------
+ */
+
+static gint32
+random_id(GRand *chance)
+{
+    switch (g_rand_int_range(chance, 0, 8)) {
+    case 0:
+        return (gint32)g_rand_int(chance);
+    case 1:
+        return g_rand_int_range(chance, -4, 20);
+    case 2:
+    case 3:
+        return g_rand_int_range(chance, PVE_IPC_SYNC, PVE_IPC_EVENTS + 2);
+    default:
+        return g_rand_int_range(chance, 1, 14);
+    }
+}
+
+static const char *const words[] = {"storage.cfg",
+                                    "priv/token.cfg",
+                                    "nodes//ipcl/lxc/100.conf",
+                                    "kv/a",
+                                    "rrd/pve-vm-9.0/100",
+                                    "nodeip",
+                                    "ipcl",
+                                    "root",
+                                    "lock",
+                                    "hostname"};
+
+/* Fills @out with words, zeros, small numbers and noise. */
+static void
+fill(GRand *chance, guint8 *out, gsize size)
+{
+    gsize at = 0;
+
+    while (at < size) {
+        const char *word =
+            words[g_rand_int_range(chance, 0, G_N_ELEMENTS(words))];
+        gsize n = MIN(size - at, strlen(word) + 1);
+
+        switch (g_rand_int_range(chance, 0, 4)) {
+        case 0:
+            memcpy(out + at, word, n);
+            break;
+        case 1:
+            n = (gsize)g_rand_int_range(chance, 1, 300);
+            n = MIN(n, size - at);
+            memset(out + at, 0, n);
+            break;
+        case 2:
+            n = 1;
+            out[at] = (guint8)g_rand_int_range(chance, 0, 12);
+            break;
+        default:
+            n = 1;
+            out[at] = (guint8)g_rand_int(chance);
+            break;
+        }
+        at += n;
+    }
+}
+
+static gsize
+random_size(GRand *chance)
+{
+    switch (g_rand_int_range(chance, 0, 40)) {
+    case 0:
+        return (gsize)g_rand_int_range(chance, 0, 200000);
+    case 1:
+        return (gsize)g_rand_int_range(chance, 0, 16); /* no whole header */
+    case 2:
+    case 3:
+        return 16;
+    default:
+        return 16 + (gsize)g_rand_int_range(chance, 0, 800);
+    }
+}
+
+static gint32
+random_claim(GRand *chance, gsize size)
+{
+    switch (g_rand_int_range(chance, 0, 12)) {
+    case 0:
+        return (gint32)g_rand_int(chance);
+    case 1:
+        return (gint32)size + g_rand_int_range(chance, -20, 20);
+    default:
+        return (gint32)size;
+    }
+}
+
+static void
+reconnect(void)
+{
+    qb_ipcc_disconnect(connection);
+    connection = connect_or_fail();
+}
+
+/* Each request but a farewell is answered. */
+static void
+send_nonsense(GRand *chance)
+{
+    static guint8 request[200016];
+    gsize size = random_size(chance);
+    struct qb_ipc_request_header header = {.id = random_id(chance),
+                                           .size = random_claim(chance, size)};
+    ssize_t n;
+
+    fill(chance, request, size);
+    memcpy(request, &header, MIN(size, sizeof(header)));
+    if (size == 0 || header.id == QB_IPC_MSG_DISCONNECT) {
+        return;
+    }
+    g_assert_cmpint(qb_ipcc_send(connection, request, size), ==, size);
+    n = qb_ipcc_recv(connection, received, sizeof(received), TIMEOUT_MS);
+    g_assert_cmpint(n, >=, PVE_IPC_ANSWER_HEADER);
+}
+
+static int
+send_much_nonsense(guint n, guint32 seed)
+{
+    GRand *chance = g_rand_new_with_seed(seed);
+
+    connection = connect_or_fail();
+    for (guint i = 0; i < n; i++) {
+        send_nonsense(chance);
+        if (g_rand_int_range(chance, 0, 500) == 0) {
+            reconnect();
+            g_assert_cmpint(verdict_of(PVE_IPC_FS_VERSION, NULL, 0), ==, 0);
+        }
+    }
+    qb_ipcc_disconnect(connection);
+    g_rand_free(chance);
+    return EXIT_SUCCESS;
+}
+
 /* Stays until it is killed. */
 static int
 hold(void)
@@ -629,6 +767,9 @@ main(int argc, char **argv)
 
     if (argc == 4 && strcmp(argv[1], "call") == 0) {
         return call_by_hand(argv[2], argv[3]);
+    }
+    if (argc == 4 && strcmp(argv[1], "fuzz") == 0) {
+        return send_much_nonsense((guint)atoi(argv[2]), (guint32)atoi(argv[3]));
     }
     if (argc == 2 && strcmp(argv[1], "hold") == 0) {
         return hold();

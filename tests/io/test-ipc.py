@@ -5,15 +5,16 @@ ipc-conform's, a client in C; here is what needs the daemon to come and go.
 """
 
 import contextlib
+import os
 import re
 import socket
 import subprocess
 import sys
 from pathlib import Path
 
-from localworld import TIMEOUT_S, Daemon, make_world, run_tests, wait_for
+from localworld import PVE, TIMEOUT_S, Daemon, make_world, run_tests, wait_for
 
-PROGRAM, CLIENT = sys.argv[1:3]
+PROGRAM, CLIENT, EVENTS = sys.argv[1:4]
 SHM = Path("/dev/shm")
 FLAG = Path("/run/pve-cluster/cfs-restart-flag")
 
@@ -36,13 +37,40 @@ def left_in_shm():
     return sorted(path.name for path in SHM.glob("qb-*"))
 
 
-def client_rows():
-    result = subprocess.run([CLIENT, "--tap"], text=True, check=False,
+def run_client(program):
+    result = subprocess.run([program, "--tap"], text=True, check=False,
                             timeout=20 * TIMEOUT_S, stdout=subprocess.PIPE,
                             stderr=subprocess.STDOUT)
     for line in result.stdout.splitlines():
         print("#", line)
     assert result.returncode == 0, result.returncode
+
+
+def client_rows():
+    run_client(CLIENT)
+
+
+def events():
+    run_client(EVENTS)
+
+
+def events_over_a_restart():
+    """A watcher goes on by itself, and is told that it may have lost some."""
+    with subprocess.Popen([EVENTS, "watch", "again"], text=True,
+                          stdout=subprocess.PIPE) as watch:
+        assert watch.stdout.readline().strip() == "lost"
+        daemon.stop()
+        daemon.start("-l")
+        line = watch.stdout.readline()
+        while line.strip() != "lost":
+            assert line.startswith("error "), line
+            line = watch.stdout.readline()
+        (PVE / "again").mkdir()
+        line = watch.stdout.readline()
+        while not line.startswith("created again"):
+            assert line, "it ended"
+            line = watch.stdout.readline()
+        watch.kill()
 
 
 def start_time_grows():
@@ -92,6 +120,27 @@ def connect_raw():
     return raw
 
 
+def nonsense():
+    """Nothing that a client may send ends the daemon, or grows it."""
+    def size():
+        text = Path(f"/proc/{daemon.process.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+)", text).group(1)) >> 10
+
+    def send(count, seed):
+        subprocess.run([CLIENT, "fuzz", str(count), str(seed)], check=True,
+                       timeout=20 * TIMEOUT_S)
+
+    count = int(os.environ.get("IPC_FUZZ", "20000"))
+    send(count // 2, 1)
+    before = size()
+    send(count // 2, int(os.environ.get("IPC_FUZZ_SEED", "2")))
+    assert isinstance(call(1), bytes)
+    print(f"# {before} MiB, then {size()} MiB")
+    maps = Path(f"/proc/{daemon.process.pid}/maps").read_text()
+    # The address sanitizer keeps what was freed for a while.
+    assert size() < before + (400 if "libasan" in maps else 64)
+
+
 def silent_strangers():
     """Who connects and says nothing takes no place for long."""
     silent = [connect_raw() for _ in range(300)]
@@ -129,8 +178,8 @@ def main():
     subprocess.run(["hostname", "ipcl"], check=True)
     Path("/etc/hosts").write_text("127.0.0.1 localhost\n10.77.0.1 ipcl\n")
     return run_tests(daemon, [
-        client_rows, start_time_grows, restart_flag, nothing_is_left_in_shm,
-        silent_strangers, greedy_greeting, taken_name])
+        client_rows, events, events_over_a_restart, start_time_grows, restart_flag, nothing_is_left_in_shm,
+        nonsense,         silent_strangers, greedy_greeting, taken_name])
 
 
 sys.exit(main())

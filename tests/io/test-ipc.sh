@@ -16,4 +16,4 @@ unshare -m -n -u --propagation private true 2>/dev/null ||
     skip 'needs mount and network namespaces'
 exec unshare -m -n -u --propagation private \
     python3 -B "$here/test-ipc.py" "$build/pmxcfs/pmxcfs" \
-    "$build/tests/io/ipc-conform"
+    "$build/tests/io/ipc-conform" "$build/tests/io/ipc-events"

@@ -252,6 +252,39 @@ test_history(void)
     g_assert_false(cfs_term_history_read(&reader, &back));
 }
 
+static void
+test_settled(void)
+{
+    g_autoptr(GArray) files = g_array_new(FALSE, FALSE, sizeof(CfsSettled));
+    g_autoptr(GArray) read = NULL;
+    g_autoptr(GBytes) bytes = NULL;
+    const CfsSettled file = {.inode = 7, .version = 0x105};
+    PveReader reader;
+    g_autofree char *text = NULL;
+
+    g_array_append_val(files, file);
+    bytes = cfs_settled_message_encode(files, 0x6b01f2c2);
+    text = hex(bytes);
+    g_assert_true(g_str_has_suffix(text, "0100"
+                                         "0400"
+                                         "01000000"
+                                         "0700000000000000"
+                                         "0501000000000000"));
+    open_message(bytes, CFS_OURS_SETTLED, &reader);
+    read = cfs_settled_message_decode(&reader);
+    g_assert_nonnull(read);
+    g_assert_cmpuint(read->len, ==, 1);
+    g_assert_cmpuint(g_array_index(read, CfsSettled, 0).inode, ==, 7);
+    g_assert_cmpuint(g_array_index(read, CfsSettled, 0).version, ==, 0x105);
+
+    /* Cut short; more than there may be. */
+    open_message(bytes, CFS_OURS_SETTLED, &reader);
+    reader.size--;
+    g_assert_null(cfs_settled_message_decode(&reader));
+    pve_reader_init(&reader, "\1\0\4\0\1\4\0\0", 8);
+    g_assert_null(cfs_settled_message_decode(&reader));
+}
+
 int
 main(int argc, char **argv)
 {
@@ -264,5 +297,6 @@ main(int argc, char **argv)
     g_test_add_func("/extension/cut", test_cut);
     g_test_add_func("/extension/numbers", test_numbers);
     g_test_add_func("/extension/history", test_history);
+    g_test_add_func("/extension/settled", test_settled);
     return g_test_run();
 }

@@ -10,6 +10,9 @@
 typedef struct {
     CfsStatus *status;
     CfsReplica *replica;
+    CfsWatch *watch;
+    CfsIpcShared shared;
+    CfsIpcSession *session;
     CfsIpcContext context;
 } Fixture;
 
@@ -42,7 +45,14 @@ setup(Fixture *f, gconstpointer unused)
     f->status = cfs_status_new("n1");
     f->replica = cfs_replica_new(cfs_tree_new(1), cfs_views_new("n1", 100));
     cfs_views_set_status(cfs_replica_views(f->replica), f->status);
-    f->context.replica = f->replica;
+    f->watch = cfs_watch_new(100, 64, 65536);
+    f->shared = (CfsIpcShared){.replica = f->replica, .watch = f->watch};
+    f->session = cfs_ipc_session_new(&f->shared, FALSE);
+    f->context = (CfsIpcContext){.replica = f->replica,
+                                 .session = f->session,
+                                 .pid = 7,
+                                 .time_s = 1000,
+                                 .clock_ms = 5000};
     for (guint i = 0; i < G_N_ELEMENTS(folders); i++) {
         apply(f, cfs_op_new(CFS_OP_MKDIR, folders[i]));
     }
@@ -51,6 +61,9 @@ setup(Fixture *f, gconstpointer unused)
 static void
 teardown(Fixture *f, gconstpointer unused)
 {
+    cfs_ipc_session_free(f->session);
+    g_assert_cmpuint(f->shared.n_snapshots, ==, 0);
+    cfs_watch_free(f->watch);
     cfs_replica_free(f->replica);
     cfs_status_free(f->status);
 }
@@ -248,6 +261,102 @@ test_zeros(Fixture *f, gconstpointer unused)
     }
 }
 
+static void
+padded(guint8 *out, const char *text)
+{
+    memset(out, 0, 256);
+    memcpy(out, text, strlen(text));
+}
+
+/* row: 6 */
+static void
+test_status(Fixture *f, gconstpointer unused)
+{
+    g_autofree guint8 *set = g_malloc0(256 + 32769);
+    guint8 get[512] = {0};
+
+    padded(set, "kv/a");
+    padded(get, "kv/a");
+    expect_errno(f, PVE_IPC_GET_STATUS, get, 512, ENOENT);
+    set[256] = 'x';
+    set[257] = 'y';
+    expect(f, PVE_IPC_SET_STATUS, set, 258, "");
+    expect(f, PVE_IPC_GET_STATUS, get, 512, "xy");
+    expect_errno(f, PVE_IPC_GET_STATUS, get, 511, EINVAL);
+    padded(get + 256, "n1");
+    expect(f, PVE_IPC_GET_STATUS, get, 512, "xy");
+    padded(get + 256, "n2");
+    expect_errno(f, PVE_IPC_GET_STATUS, get, 512, ENOENT);
+    expect_errno(f, PVE_IPC_SET_STATUS, set, 255, EINVAL);
+    expect(f, PVE_IPC_SET_STATUS, set, 256 + 32768, "");
+    expect_errno(f, PVE_IPC_SET_STATUS, set, 256 + 32769, EFBIG);
+    expect(f, PVE_IPC_SET_STATUS, set, 256, "");
+    expect_errno(f, PVE_IPC_GET_STATUS, get, 512, ENOENT);
+    f->context.is_read_only = TRUE;
+    expect_errno(f, PVE_IPC_SET_STATUS, set, 255, EPERM);
+}
+
+/* row: 7 */
+static void
+test_log(Fixture *f, gconstpointer unused)
+{
+    static const struct {
+        const char *payload;
+        gsize size;
+        int verdict;
+    } rows[] = {
+        {"", 0, EINVAL},
+        {"\6\5\4root\0tag\0", 12, EINVAL},   /* no message */
+        {"\6\0\4tag\0hello", 13, EINVAL},    /* no ident */
+        {"\6\5\0root\0hello", 14, EINVAL},   /* no tag */
+        {"\6\4\4root\0tag\0hi", 14, EINVAL}, /* its NUL is outside */
+        {"\6\5\4root\0tag\0hi", 15, 0},      /* with its NUL */
+        {"\6\5\4root\0tag\0hi", 14, 0},      /* and without */
+        {"\10\5\4root\0tag\0no", 15, 0},     /* not logged */
+    };
+    g_autofree char *text = NULL;
+
+    for (guint i = 0; i < G_N_ELEMENTS(rows); i++) {
+        g_test_message("%u", i);
+        if (rows[i].verdict != 0) {
+            expect_errno(f, PVE_IPC_LOG, rows[i].payload, rows[i].size,
+                         rows[i].verdict);
+        } else {
+            expect(f, PVE_IPC_LOG, rows[i].payload, rows[i].size, "");
+        }
+    }
+    text = ask(f, PVE_IPC_GET_LOG, "\0\0\0\0reservedrese", 17);
+    g_assert_nonnull(strstr(text, "\"msg\": \"hi\""));
+    g_assert_null(strstr(text, "\"msg\": \"no\""));
+    expect_errno(f, PVE_IPC_GET_LOG, "\0\0\0\0reservedrese", 16, EINVAL);
+    expect(f, PVE_IPC_GET_LOG, "\0\0\0\0reservedresenobody", 23,
+           "{\n\"data\": [\n]\n}\n");
+    f->context.is_read_only = TRUE;
+    expect_errno(f, PVE_IPC_LOG, "", 0, EPERM);
+}
+
+/* More than a message holds: whole lines of it. row: 12 */
+static void
+test_rrd(Fixture *f, gconstpointer unused)
+{
+    g_autofree char *value = g_strnfill(4000, '1');
+    g_autoptr(GBytes) bytes = g_bytes_new(value, 4001);
+    g_autofree char *text = NULL;
+    gsize size;
+
+    expect_errno(f, PVE_IPC_RRD_DUMP, "x", 1, EINVAL);
+    for (guint i = 0; i < 300; i++) {
+        g_autofree char *key = g_strdup_printf("rrd/pve-vm-9.0/%u", i);
+
+        g_assert_cmpint(cfs_status_set(f->status, key, bytes, 1000), ==, 0);
+    }
+    text = ask(f, PVE_IPC_RRD_DUMP, NULL, 0);
+    size = strlen(text);
+    g_assert_cmpuint(size, >, PVE_IPC_MAX_PAYLOAD - 5000);
+    g_assert_cmpuint(size, <=, PVE_IPC_MAX_PAYLOAD);
+    g_assert_true(text[size - 1] == '\n');
+}
+
 #define ADD(name, function)                                                    \
     g_test_add("/ipc-ops/" name, Fixture, NULL, setup, function, teardown)
 
@@ -261,5 +370,8 @@ main(int argc, char **argv)
     ADD("token", test_token);
     ADD("private", test_private);
     ADD("zeros", test_zeros);
+    ADD("status", test_status);
+    ADD("log", test_log);
+    ADD("rrd", test_rrd);
     return g_test_run();
 }

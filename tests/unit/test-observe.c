@@ -115,6 +115,24 @@ test_each_write_starts_over(void)
     g_assert_false(show(o, now)->settled);
 }
 
+/* The filesystem may know that nobody is in the midst of it. */
+static void
+test_whole_at_once(void)
+{
+    g_autoptr(AgentObserver) o = agent_observer_new("n1");
+    AgentSnapshot *now = picture(10 * S), *next = picture(10 * S + 1);
+    const AgentGuest *guest;
+
+    conf(now, "n1", 7, "state: started\n");
+    ((AgentFile *)now->files->pdata[0])->whole = TRUE;
+    guest = show(o, now);
+    g_assert_true(guest->settled);
+    g_assert_nonnull(guest->conf);
+    /* What is written next is not. */
+    conf(next, "n1", 7, "state: st");
+    g_assert_false(show(o, next)->settled);
+}
+
 static void
 test_rename_stays_settled(void)
 {
@@ -414,6 +432,7 @@ main(int argc, char **argv)
     g_test_init(&argc, &argv, NULL);
     g_test_add_func("/observe/settled/quiet", test_quiet_for_two_seconds);
     g_test_add_func("/observe/settled/write", test_each_write_starts_over);
+    g_test_add_func("/observe/settled/whole", test_whole_at_once);
     g_test_add_func("/observe/settled/rename", test_rename_stays_settled);
     g_test_add_func("/observe/settled/request",
                     test_request_becomes_settled_conf);
