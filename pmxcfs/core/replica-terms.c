@@ -119,6 +119,14 @@ raise_version(CfsReplica *self, guint64 version)
 {
     CfsEffect *effect;
 
+    /* Another says it has the highest version there is, or lies about ours:
+     * there is nothing above it, so its rule decides. */
+    if (version <= cfs_tree_root(self->tree)->version) {
+        cfs_replica_trace(self, G_LOG_LEVEL_WARNING,
+                          "the version cannot be raised above that of another "
+                          "member, which is no true one");
+        return;
+    }
     cfs_replica_trace(
         self, G_LOG_LEVEL_MESSAGE,
         "this copy is the newest by its term: version %" G_GUINT64_FORMAT

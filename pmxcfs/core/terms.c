@@ -576,6 +576,54 @@ cfs_terms_settle_alone(CfsTerms *self, const CfsTermMessage *own)
     return TRUE;
 }
 
+/* The version up to which @history and the copy of @start's term are one; that
+ * is where the next term began. */
+static gboolean
+holds(const CfsTermMessage *leader, const CfsTermStart *start, guint64 version)
+{
+    const CfsTermRecord *record = &leader->record;
+
+    for (guint i = 0; i < record->n_history; i++) {
+        if (record->history[i].term != start->term ||
+            record->history[i].tag != start->tag) {
+            continue;
+        }
+        return i + 1 < record->n_history
+                   ? version <= record->history[i + 1].version
+                   : version <= leader->version;
+    }
+    return FALSE;
+}
+
+static gboolean
+is_comparable(const CfsTermRecord *record, const Member *leader)
+{
+    return leader->term != NULL && record->n_history > 0;
+}
+
+gboolean
+cfs_terms_is_comparable(CfsTerms *self,
+                        const CfsTermRecord *record,
+                        CfsMember leader)
+{
+    const Member *member = find(self, leader);
+
+    return member != NULL && is_comparable(record, member);
+}
+
+gboolean
+cfs_terms_is_continued(CfsTerms *self,
+                       const CfsTermRecord *record,
+                       guint64 version,
+                       CfsMember leader)
+{
+    const Member *member = find(self, leader);
+
+    return member != NULL && is_comparable(record, member) &&
+           holds(member->term, &record->history[record->n_history - 1],
+                 version);
+}
+
 guint64
 cfs_terms_features(CfsTerms *self)
 {

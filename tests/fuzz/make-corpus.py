@@ -325,3 +325,13 @@ put("replica", "alone", bytes((0, MEMBERS, 2, OWN, 5, 1, ITSELF, QUORUM, 1,
 put("replica", "bad", bytes((0,)) + JOIN + bytes((UPDATE, 1, 1, 0, STATE, 1, 0,
     TYPED, 2, 3, 65, 66, 67, 2, 0, UPDATE, 2, 1, 0, TYPED, 4, 0, 2, 0,
     TYPED, 4, 0, 0, 0, THEIRS, 0, 1, 5, 1, RAW, 0, 3, 1, 2, 3)))
+OURS, TERM, ACK, BARRIER, FLUSHED = range(16, 21)
+put("replica", "terms", bytes((73, MEMBERS, 7, ROUND, 0, 9, ITSELF,
+    TERM, 1, 1, 3, 1, 1, 0, 0, 0, TERM, 1, 1, 3, 1, 1, 0, 0, 2, ITSELF,
+    STATE, 1, 0, STATE, 1, 2, ALL, 1, 0, BARRIER, ITSELF, FLUSHED, 0, ITSELF,
+    ACK, 1, 4, 0, ACK, 1, 8, 2, OWN, 5, 2, ITSELF)))
+put("replica", "raised", bytes((73, MEMBERS, 7, ROUND, 0, 9, ITSELF,
+    TERM, 0, 0, 3, 0, 0, 0, 0, 0, TERM, 2, 2, 3, 2, 2, 0, 0, 2, ITSELF, ITSELF,
+    STATE, 0, 0, STATE, 2, 2, ALL, 2, 2)))
+put("replica", "foreign", bytes((73, MEMBERS, 3, ROUND, 0, 9, ITSELF,
+    TERM, 1, 1, 2, 1, 1, 0, 2, 0, ITSELF, OURS, 3, 1, 2, 3, 1, 0)))
