@@ -356,6 +356,10 @@ on_tree_settled(gpointer data, const CfsEffect *effect)
 {
     Daemon *self = data;
 
+    if (self->corosync_conf != NULL) {
+        cfs_corosync_conf_on_settled(self->corosync_conf, effect->settled.entry,
+                                     effect->settled.node);
+    }
     if (self->ipc != NULL) {
         cfs_ipc_on_settled(self->ipc, effect);
     }
@@ -678,8 +682,7 @@ start(Daemon *self, GError **error)
         !cfs_fuse_start(self->fuse, PVE_MOUNT_DIR, error)) {
         return FALSE;
     }
-    self->ipc =
-        cfs_ipc_new(self->effects, self->group_id, self->start_time);
+    self->ipc = cfs_ipc_new(self->effects, self->group_id, self->start_time);
     join_cluster(self);
     return TRUE;
 }

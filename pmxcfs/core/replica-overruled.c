@@ -25,18 +25,10 @@ is_fresh(CfsTree *tree)
     return root->version <= FRESH_MAX_VERSION && root->writer == 0;
 }
 
-/* The leader's copy grew out of ours: it has all that we had, or what was done
- * to it later. */
-static gboolean
-is_continued(CfsReplica *self)
-{
-    return is_fresh(self->tree);
-}
-
 /* Both copies counted on from a common one: had the leader's grown out of ours,
  * then what it has of our versions would be as we have it. */
 static gboolean
-is_diverged(CfsReplica *self)
+has_contradiction(CfsReplica *self)
 {
     guint64 version = cfs_tree_root(self->tree)->version;
     GHashTableIter iter;
@@ -56,19 +48,51 @@ is_diverged(CfsReplica *self)
     return FALSE;
 }
 
+typedef enum {
+    FRESH,     /* we have nothing yet */
+    CONTINUED, /* it has all that we had, or what was done to it later */
+    APART,     /* both counted on from a common copy */
+    UNKNOWN,   /* the leader is no member of ours, or came long after us */
+} Relation;
+
+/* Of the leader's copy to ours. */
+static Relation
+find_relation(CfsReplica *self)
+{
+    const CfsTermRecord *record = cfs_terms_record(self->terms);
+    CfsMember leader = cfs_sync_leader(self->sync);
+
+    if (is_fresh(self->tree)) {
+        return FRESH;
+    }
+    if (has_contradiction(self)) {
+        return APART;
+    }
+    if (!cfs_terms_is_comparable(self->terms, record, leader)) {
+        return UNKNOWN;
+    }
+    return cfs_terms_is_continued(self->terms, record,
+                                  cfs_tree_root(self->tree)->version, leader)
+               ? CONTINUED
+               : APART;
+}
+
 /* An entry that the leader lacks may have been deleted there: we cannot tell,
  * and keep it. One that it has with a higher version is what became of ours,
  * unless both went their own ways. */
 static gboolean
-is_overruled(CfsReplica *self, const CfsEntry *entry, gboolean has_diverged)
+is_overruled(CfsReplica *self, const CfsEntry *entry, Relation relation)
 {
     const CfsEntry *update = g_hash_table_lookup(self->updates, &entry->inode);
 
+    if (relation == CONTINUED) {
+        return FALSE;
+    }
     if (update == NULL) {
         return cfs_index_find(cfs_sync_leader_index(self->sync),
                               entry->inode) == NULL;
     }
-    return has_diverged || update->version <= entry->version;
+    return relation == APART || update->version <= entry->version;
 }
 
 static void
@@ -111,10 +135,13 @@ changes_something(CfsReplica *self, const GArray *gone)
 void
 cfs_replica_keep_overruled(CfsReplica *self, const GArray *gone)
 {
-    gboolean has_diverged = is_diverged(self);
+    Relation relation = find_relation(self);
     CfsEffect *effect;
 
-    if (is_continued(self) || !changes_something(self, gone)) {
+    /* No number proves that the few changes were ours alone which this node
+     * heard last before a cut: the whole copy is kept where something goes. */
+    if (relation == FRESH || !changes_something(self, gone) ||
+        (relation == CONTINUED && gone->len == 0)) {
         return;
     }
     effect = cfs_replica_emit(self, CFS_EFFECT_OVERRULED);
@@ -126,7 +153,7 @@ cfs_replica_keep_overruled(CfsReplica *self, const GArray *gone)
         CfsEntry *entry = effect->overruled.whole->pdata[i];
 
         if (entry->inode != CFS_ROOT_INODE &&
-            is_overruled(self, entry, has_diverged)) {
+            is_overruled(self, entry, relation)) {
             add(self, effect->overruled.entries, entry);
         }
     }

@@ -88,8 +88,10 @@ cfs_replica_send_term(CfsReplica *self)
 {
     CfsTermMessage message;
     g_autoptr(GBytes) bytes = NULL;
+    g_autoptr(GBytes) index = cfs_tree_index(self->tree);
 
     fill_from_tree(self, &message);
+    cfs_term_content(index, message.content);
     bytes = cfs_term_message_encode(&message, self->event->time_s);
     cfs_replica_send_bytes(self, bytes);
 }
@@ -117,6 +119,14 @@ raise_version(CfsReplica *self, guint64 version)
 {
     CfsEffect *effect;
 
+    /* Another says it has the highest version there is, or lies about ours:
+     * there is nothing above it, so its rule decides. */
+    if (version <= cfs_tree_root(self->tree)->version) {
+        cfs_replica_trace(self, G_LOG_LEVEL_WARNING,
+                          "the version cannot be raised above that of another "
+                          "member, which is no true one");
+        return;
+    }
     cfs_replica_trace(
         self, G_LOG_LEVEL_MESSAGE,
         "this copy is the newest by its term: version %" G_GUINT64_FORMAT
@@ -174,7 +184,7 @@ on_all_terms(CfsReplica *self)
     if (version > 0 && cfs_member_equal(candidate, self->self)) {
         raise_version(self, version);
     }
-    cfs_replica_send_state(self);
+    cfs_replica_send_index(self);
 }
 
 void

@@ -116,6 +116,19 @@ guint64 cfs_terms_current(CfsTerms *self);
  * stored. */
 void cfs_terms_begin(CfsTerms *self);
 
+/* Is a copy as of @record, at @version, what @leader's continues, as far as the
+ * numbers say? Changes heard shortly before a cut may have none of their own.
+ * Unknown leaders, those of the reference, continue nothing for sure. */
+gboolean cfs_terms_is_continued(CfsTerms *self,
+                                const CfsTermRecord *record,
+                                guint64 version,
+                                CfsMember leader);
+
+/* Is that answer certain? @leader told its history, and @record has one. */
+gboolean cfs_terms_is_comparable(CfsTerms *self,
+                                 const CfsTermRecord *record,
+                                 CfsMember leader);
+
 /* What all members understand; 0 until the round is complete. */
 guint64 cfs_terms_features(CfsTerms *self);
 /* TRUE while members of ours are a strict majority of the node list, with a

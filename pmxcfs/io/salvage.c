@@ -20,7 +20,9 @@
 #define PATIENCE_US (3 * G_USEC_PER_SEC)
 /* What an entry needs beside its content, and what must stay free. */
 #define ROW_BYTES 256u
-#define ROOM_BYTES (32u << 20)
+#define FILE_BYTES 4096u
+#define SPARE_DATABASE_BYTES (32u << 20)
+#define SPARE_TREE_BYTES (1u << 20)
 
 /* Shared by the loop and the thread. */
 typedef struct {
@@ -155,6 +157,29 @@ make_folder(Job *job, GError **error)
     return NULL;
 }
 
+/* The live database must find its room after us: what we need, and as much for
+ * it, and @spare. */
+static gboolean
+check_room(const char *folder, guint64 needed, guint64 spare, GError **error)
+{
+    struct statvfs disk;
+    guint64 wanted = 2 * needed + spare, free_bytes;
+
+    if (statvfs(folder, &disk) < 0) {
+        return pve_errno_error(error, "look at", folder);
+    }
+    free_bytes = (guint64)disk.f_bavail * disk.f_frsize;
+    if (free_bytes >= wanted) {
+        return TRUE;
+    }
+    g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NOSPC,
+                "too little room on the disk of %s: %" G_GUINT64_FORMAT
+                " KiB are free, %" G_GUINT64_FORMAT
+                " KiB are needed so that the database has its room",
+                folder, free_bytes >> 10, wanted >> 10);
+    return FALSE;
+}
+
 /* Names come from other nodes. */
 static gboolean
 is_plain(const char *name)
@@ -235,7 +260,16 @@ write_tree(Job *job, const char *folder, GError **error)
     g_autofree char *path = g_build_filename(folder, TREE_NAME, NULL);
     PVE_AUTOFD(top) = -1;
     gboolean is_whole = TRUE;
+    guint64 needed = 0;
 
+    for (guint i = 0; i < job->overruled->len; i++) {
+        const CfsOverruled *item = job->overruled->pdata[i];
+
+        needed += item->entry->size + FILE_BYTES;
+    }
+    if (!check_room(folder, needed, SPARE_TREE_BYTES, error)) {
+        return FALSE;
+    }
     if (mkdir(path, FOLDER_MODE) < 0) {
         return pve_errno_error(error, "create", path);
     }
@@ -349,38 +383,17 @@ report(Job *job, const char *folder, const GError *failure)
                               folder, failure->message));
 }
 
-/* The live database must find its room after us. */
-static gboolean
-check_room(Job *job, const char *folder, GError **error)
-{
-    struct statvfs disk;
-    guint64 needed = 0, free_bytes;
-
-    for (guint i = 0; i < job->whole->len; i++) {
-        needed += ((const CfsEntry *)job->whole->pdata[i])->size + ROW_BYTES;
-    }
-    if (statvfs(folder, &disk) < 0) {
-        return pve_errno_error(error, "look at", folder);
-    }
-    free_bytes = (guint64)disk.f_bavail * disk.f_frsize;
-    if (free_bytes < 2 * needed + ROOM_BYTES) {
-        g_set_error(error, G_FILE_ERROR, G_FILE_ERROR_NOSPC,
-                    "too little room on the disk of %s: %" G_GUINT64_FORMAT
-                    " MiB are free, %" G_GUINT64_FORMAT
-                    " MiB would be needed with what the database may need",
-                    folder, free_bytes >> 20, (2 * needed + ROOM_BYTES) >> 20);
-        return FALSE;
-    }
-    return TRUE;
-}
-
 static void
 keep_database(Job *job, const char *folder)
 {
     g_autofree char *path = g_build_filename(folder, DATABASE_NAME, NULL);
     g_autoptr(GError) error = NULL;
+    guint64 needed = 0;
 
-    if (!check_room(job, folder, &error) ||
+    for (guint i = 0; i < job->whole->len; i++) {
+        needed += ((const CfsEntry *)job->whole->pdata[i])->size + ROW_BYTES;
+    }
+    if (!check_room(folder, needed, SPARE_DATABASE_BYTES, &error) ||
         !cfs_dbfile_write(path, job->whole, NULL, &error)) {
         g_warning("the copy of this node before the synchronisation is not "
                   "kept: %s",

@@ -5,6 +5,7 @@
 
 #include "tests/fuzz/fuzz.h"
 
+#include "pmxcfs/core/extension.h"
 #include "tests/unit/lone-member.h"
 
 #include <string.h>
@@ -305,11 +306,74 @@ work(World *world)
     (void)lone_member_work(world->m);
 }
 
+/* Of the kind that the reference drops. */
+static void
+ours_message(World *world)
+{
+    static const CfsEpoch no_epoch;
+    g_autoptr(GBytes) payload = pick_bytes(world);
+
+    hear(world, pick_member(world),
+         lone_member_message(CFS_MESSAGE_OURS,
+                             pve_reader_u8(&world->reader) % 6, &no_epoch, 0,
+                             payload));
+}
+
+static void
+tell_term(World *world)
+{
+    CfsTree *tree = pick_tree(world);
+    CfsTermMessage term = {.epoch = world->epoch,
+                           .features = CFS_FEATURES_ALL,
+                           .version = cfs_tree_root(tree)->version,
+                           .mtime = cfs_tree_root(tree)->mtime};
+    guint8 n_history = pve_reader_u8(&world->reader) % 4;
+
+    term.n_nodes = pve_reader_u8(&world->reader) % 5;
+    term.record.term = pve_reader_u8(&world->reader);
+    term.record.seen = pve_reader_u8(&world->reader);
+    term.record.acked = pve_reader_u8(&world->reader) % 8;
+    term.record.cluster_id = pve_reader_u8(&world->reader) % 3;
+    g_snprintf(term.name, sizeof(term.name), "%s",
+               term.record.cluster_id == 2 ? "other" : "");
+    term.record.n_history = n_history;
+    for (guint i = 0; i < n_history; i++) {
+        term.record.history[i] = (CfsTermStart){i + 1, i + 1, 1};
+    }
+    hear(world, pick_member(world), cfs_term_message_encode(&term, 9));
+}
+
+static void
+acknowledge(World *world)
+{
+    CfsAckMessage ack = {.epoch = world->epoch,
+                         .term = pve_reader_u8(&world->reader),
+                         .version = pve_reader_u8(&world->reader)};
+    CfsFlushMessage flush = {world->epoch, ack.term};
+
+    hear(world, pick_member(world),
+         ack.version % 2 == 0 ? cfs_ack_message_encode(&ack, 9)
+                              : cfs_flush_message_encode(&flush, 9));
+}
+
+static void
+barrier(World *world)
+{
+    (void)lone_member_sync(world->m);
+}
+
+static void
+flushed(World *world)
+{
+    (void)lone_member_flushed(world->m, pve_reader_u8(&world->reader) % 2);
+}
+
 static void (*const actions[])(World *) = {
-    raw_message,   typed_message, begin_round,    tell_state,
-    send_update,   ask_for_sum,   tell_sum,       others_change,
-    own_change,    hear_itself,   change_members, pass_time,
-    change_quorum, connect_anew,  work,           send_all_updates,
+    raw_message,      typed_message, begin_round,   tell_state,   send_update,
+    ask_for_sum,      tell_sum,      others_change, own_change,   hear_itself,
+    change_members,   pass_time,     change_quorum, connect_anew, work,
+    send_all_updates, ours_message,  tell_term,     acknowledge,  barrier,
+    flushed,
 };
 
 int
@@ -324,6 +388,9 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         world.trees[i] = make_tree(i);
     }
     world.m = lone_member_new(members[US], make_tree(options % N_TREES));
+    if ((options & 64) != 0) {
+        lone_member_speak(world.m, options / 3 % 5);
+    }
     if (options >= 128) {
         lone_member_hold_work(world.m);
     }

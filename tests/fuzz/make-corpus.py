@@ -59,9 +59,9 @@ for label, (subtype, payload) in OPS.items():
     put("message", label, normal(subtype, payload))
 EPOCH = struct.pack("<4I", 4, 0x6B01F2CA, 1, 729)
 START = struct.pack("<QQQ", 7, 0x100, 0xABCD)
-TERM = (struct.pack("<HH", 1, 80) + EPOCH +
+TERM = (struct.pack("<HH", 1, 112) + EPOCH +
         struct.pack("<QQII4Q2I", 3, 0x105, 0x6B01F2C2, 3, 7, 8, 0x103, 99,
-                    4, 1) + b"lab\0" + START)
+                    4, 1) + bytes(32) + b"lab\0" + START)
 OURS = {
     "term": (1, TERM),
     "flush": (2, struct.pack("<HH", 1, 24) + EPOCH + struct.pack("<Q", 7)),
@@ -325,3 +325,13 @@ put("replica", "alone", bytes((0, MEMBERS, 2, OWN, 5, 1, ITSELF, QUORUM, 1,
 put("replica", "bad", bytes((0,)) + JOIN + bytes((UPDATE, 1, 1, 0, STATE, 1, 0,
     TYPED, 2, 3, 65, 66, 67, 2, 0, UPDATE, 2, 1, 0, TYPED, 4, 0, 2, 0,
     TYPED, 4, 0, 0, 0, THEIRS, 0, 1, 5, 1, RAW, 0, 3, 1, 2, 3)))
+OURS, TERM, ACK, BARRIER, FLUSHED = range(16, 21)
+put("replica", "terms", bytes((73, MEMBERS, 7, ROUND, 0, 9, ITSELF,
+    TERM, 1, 1, 3, 1, 1, 0, 0, 0, TERM, 1, 1, 3, 1, 1, 0, 0, 2, ITSELF,
+    STATE, 1, 0, STATE, 1, 2, ALL, 1, 0, BARRIER, ITSELF, FLUSHED, 0, ITSELF,
+    ACK, 1, 4, 0, ACK, 1, 8, 2, OWN, 5, 2, ITSELF)))
+put("replica", "raised", bytes((73, MEMBERS, 7, ROUND, 0, 9, ITSELF,
+    TERM, 0, 0, 3, 0, 0, 0, 0, 0, TERM, 2, 2, 3, 2, 2, 0, 0, 2, ITSELF, ITSELF,
+    STATE, 0, 0, STATE, 2, 2, ALL, 2, 2)))
+put("replica", "foreign", bytes((73, MEMBERS, 3, ROUND, 0, 9, ITSELF,
+    TERM, 1, 1, 2, 1, 1, 0, 2, 0, ITSELF, OURS, 3, 1, 2, 3, 1, 0)))

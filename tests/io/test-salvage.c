@@ -6,6 +6,7 @@
 
 #include <glib/gstdio.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 
 typedef struct {
@@ -242,6 +243,33 @@ test_no_room(void)
     end_world(&world);
 }
 
+/* A full disk: nothing is written, and that is said. */
+static void
+test_full_disk(void)
+{
+    World world = new_world();
+    CfsSalvage *salvage;
+    g_autoptr(GPtrArray) whole = make_whole();
+    g_autoptr(GPtrArray) overruled = make_overruled();
+    g_autoptr(GPtrArray) left = NULL;
+
+    if (mount("salvage", world.folder, "tmpfs", 0, "size=512k") != 0) {
+        g_test_skip("needs root");
+        end_world(&world);
+        return;
+    }
+    salvage = cfs_salvage_new(world.folder, on_line, &world);
+    add(overruled, "f", whole->pdata[2]);
+    cfs_salvage_keep(salvage, whole, overruled, (CfsMember){1, 7});
+    g_main_loop_run(world.loop);
+    cfs_salvage_free(salvage);
+    g_assert_nonnull(strstr(world.lines->pdata[0], "too little room"));
+    left = list(world.folder);
+    g_assert_cmpuint(left->len, ==, 0);
+    g_assert_cmpint(umount(world.folder), ==, 0);
+    end_world(&world);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -252,5 +280,6 @@ main(int argc, char **argv)
     g_test_add_func("/salvage/hostile-paths", test_hostile_paths);
     g_test_add_func("/salvage/bounds", test_bounds);
     g_test_add_func("/salvage/no-room", test_no_room);
+    g_test_add_func("/salvage/full-disk", test_full_disk);
     return g_test_run();
 }

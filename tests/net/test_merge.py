@@ -82,11 +82,13 @@ def test_what_a_merge_overrules_is_kept(cluster):
 def test_a_restart_overrules_nothing(cluster):
     n1, n3 = cluster["n1"], cluster["n3"]
     n1.write(f"{PVE}/changed", "before")
+    n1.write(f"{PVE}/deleted", "before")
     cluster.wait_in_sync()
     before = list(n3.on_disk(RECOVERY).glob("*/tree"))
     n3.stop("pmxcfs")
     n1.write(f"{PVE}/changed", "after")
     n1.write(f"{PVE}/new", "after")
+    n1.run("rm", f"{PVE}/deleted")
     n3.start("pmxcfs")
     wait_content(n3, f"{PVE}/changed", "after")
     wait_content(n3, f"{PVE}/new", "after")

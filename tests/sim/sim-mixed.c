@@ -26,6 +26,11 @@ typedef struct {
     guint64 n_requests;
     guint n_left, n_updated, n_lost;
     GHashTable *overruled; /* set of paths */
+    gboolean is_flushing;
+    guint64 flush;      /* its token */
+    gboolean has_terms; /* on the disk */
+    CfsTermRecord terms;
+    guint64 terms_version;
 } Node;
 
 struct SimMixed {
@@ -39,6 +44,7 @@ struct SimMixed {
     gboolean is_forced[SIM_MAX_NODES]; /* by partition */
     guint n_updates;
     CfsEpoch epoch;
+    gboolean tells_nodes;
 };
 
 static void step_ours(Node *node, CfsEvent *event);
@@ -95,6 +101,17 @@ run_effect(Node *node, const CfsEffect *effect)
         break;
     case CFS_EFFECT_RELOADED:
         node->n_updated++;
+        break;
+    case CFS_EFFECT_STORE:
+        if (effect->store.terms != NULL) {
+            node->has_terms = TRUE;
+            node->terms = *effect->store.terms;
+            node->terms_version = effect->store.terms_version;
+        }
+        break;
+    case CFS_EFFECT_FLUSH:
+        node->is_flushing = TRUE;
+        node->flush = effect->flush;
         break;
     case CFS_EFFECT_OVERRULED:
         for (guint i = 0; i < effect->overruled.entries->len; i++) {
@@ -224,6 +241,21 @@ load(Node *node)
     return tree;
 }
 
+static void
+begin_terms(Node *node)
+{
+    CfsEvent event = {.kind = CFS_EVENT_NODES};
+
+    if (node->has_terms) {
+        cfs_replica_restore_terms(node->ours, &node->terms,
+                                  node->terms_version);
+    }
+    if (node->cluster->tells_nodes) {
+        event.n_nodes = node->cluster->n;
+        step_ours(node, &event);
+    }
+}
+
 void
 sim_mixed_start(SimMixed *self, guint number)
 {
@@ -235,6 +267,7 @@ sim_mixed_start(SimMixed *self, guint number)
     if (node->is_ours) {
         node->ours =
             cfs_replica_new(load(node), cfs_views_new(name, START_TIME));
+        begin_terms(node);
     } else {
         node->reference =
             sim_reference_new((CfsMember){number + 1, node->pid}, load(node));
@@ -255,6 +288,7 @@ end(Node *node)
     g_clear_pointer(&node->reference, sim_reference_free);
     node->rejoin_ms = -1;
     node->has_work = FALSE;
+    node->is_flushing = FALSE;
     g_hash_table_remove_all(node->verdicts);
 }
 
@@ -281,6 +315,7 @@ sim_mixed_wipe(SimMixed *self, guint number)
 {
     g_assert_false(sim_mixed_is_up(self, number));
     g_clear_pointer(&self->nodes[number].disk, g_ptr_array_unref);
+    self->nodes[number].has_terms = FALSE;
 }
 
 void
@@ -366,6 +401,12 @@ sim_mixed_start_all(SimMixed *self)
 
 /* --- questions --------------------------------------------------------------
  */
+
+void
+sim_mixed_tell_nodes(SimMixed *self)
+{
+    self->tells_nodes = TRUE;
+}
 
 guint
 sim_mixed_n_nodes(SimMixed *self)
@@ -700,6 +741,20 @@ get_next(Node *node)
 }
 
 static gboolean
+flush_next(Node *node)
+{
+    CfsEvent event = {.kind = CFS_EVENT_FLUSHED};
+
+    if (!node->is_flushing || node->is_paused) {
+        return FALSE;
+    }
+    node->is_flushing = FALSE;
+    event.flushed.token = node->flush;
+    step_ours(node, &event);
+    return TRUE;
+}
+
+static gboolean
 work_next(Node *node)
 {
     CfsEvent event = {.kind = CFS_EVENT_CONTINUE};
@@ -715,14 +770,15 @@ work_next(Node *node)
 gboolean
 sim_mixed_step(SimMixed *self)
 {
-    guint start = sim_dice(&self->dice, self->n * 3);
+    guint start = sim_dice(&self->dice, self->n * 4);
 
-    for (guint i = 0; i < self->n * 3; i++) {
-        guint choice = (start + i) % (self->n * 3);
-        Node *node = &self->nodes[choice / 3];
-        gboolean did = choice % 3 == 0
+    for (guint i = 0; i < self->n * 4; i++) {
+        guint choice = (start + i) % (self->n * 4);
+        Node *node = &self->nodes[choice / 4];
+        gboolean did = choice % 4 == 0
                            ? sim_group_order(self->group, node->number)
-                       : choice % 3 == 1 ? get_next(node)
+                       : choice % 4 == 1 ? get_next(node)
+                       : choice % 4 == 2 ? flush_next(node)
                                          : work_next(node);
 
         if (did) {

@@ -19,6 +19,10 @@ SimMixed *sim_mixed_new(const char *kinds, guint32 seed);
 void sim_mixed_free(SimMixed *self);
 G_DEFINE_AUTOPTR_CLEANUP_FUNC(SimMixed, sim_mixed_free)
 
+/* Before any start: ours know how many nodes there are, so that a majority of
+ * them begins terms (terms.h). Else the rule of the reference decides alone. */
+void sim_mixed_tell_nodes(SimMixed *self);
+
 guint sim_mixed_n_nodes(SimMixed *self);
 gboolean sim_mixed_is_ours(SimMixed *self, guint node);
 gboolean sim_mixed_is_up(SimMixed *self, guint node);

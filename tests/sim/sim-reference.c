@@ -19,6 +19,14 @@ typedef struct {
     GBytes *bytes;
 } Queued;
 
+/* How long a lock has been held, as this member saw it (5.4). */
+typedef struct {
+    guint8 sum[CFS_DIGEST_SIZE];
+    guint32 since_s;
+} Lock;
+
+#define LOCK_TIMEOUT_S 120u
+
 struct SimReference {
     CfsMember self;
     CfsTree *tree;
@@ -41,6 +49,7 @@ struct SimReference {
     gboolean is_saved;
     guint8 saved[CFS_DIGEST_SIZE];
     guint n_verified, n_updated, n_sent;
+    GHashTable *locks; /* path -> Lock */
 };
 
 /* --- small parts ---------------------------------------------------------- */
@@ -72,6 +81,8 @@ sim_reference_new(CfsMember member, CfsTree *tree)
     self->updates = g_hash_table_new_full(g_int64_hash, g_int64_equal, NULL,
                                           (GDestroyNotify)cfs_entry_unref);
     self->waiting = g_hash_table_new(NULL, NULL);
+    self->locks =
+        g_hash_table_new_full(g_str_hash, g_str_equal, g_free, g_free);
     self->verdicts = g_hash_table_new(NULL, NULL);
     g_queue_init(&self->one);
     g_queue_init(&self->two);
@@ -89,6 +100,7 @@ sim_reference_free(SimReference *self)
     g_queue_clear_full(&self->two, queued_free);
     g_queue_clear_full(&self->sent, (GDestroyNotify)g_bytes_unref);
     g_hash_table_unref(self->waiting);
+    g_hash_table_unref(self->locks);
     g_hash_table_unref(self->verdicts);
     g_hash_table_unref(self->updates);
     g_array_unref(self->members);
@@ -173,6 +185,97 @@ send_state_message(SimReference *self, guint16 type, GByteArray *payload)
     send(self, &header, payload);
 }
 
+static void
+send_normal(SimReference *self, const CfsOp *op, gpointer request)
+{
+    CfsHeader header = {.subtype = (guint16)op->kind,
+                        .protocol = 1,
+                        .time = self->time_s,
+                        .count = ++self->count};
+    g_autoptr(GByteArray) payload = g_byte_array_new();
+
+    if (request != NULL) {
+        g_hash_table_insert(self->waiting,
+                            GSIZE_TO_POINTER((gsize)header.count), request);
+    }
+    cfs_op_encode(op, payload);
+    send(self, &header, payload);
+}
+
+/* --- locks -----------------------------------------------------------------
+ */
+
+/* Returns: (borrowed) the lock directory at @path, or NULL. */
+static const CfsEntry *
+find_lock(SimReference *self, const char *path)
+{
+    const CfsEntry *entry = cfs_tree_lookup(self->tree, path);
+
+    return entry != NULL && cfs_entry_is_directory(entry) &&
+                   g_str_has_prefix(path, "priv/lock/")
+               ? entry
+               : NULL;
+}
+
+/* Seconds; a lock that is new or changed begins now. */
+static guint32
+age_of(SimReference *self, const char *path, const CfsEntry *entry)
+{
+    Lock *lock = g_hash_table_lookup(self->locks, path);
+    guint8 sum[CFS_DIGEST_SIZE];
+
+    cfs_entry_checksum(entry, sum);
+    if (lock == NULL || memcmp(lock->sum, sum, sizeof(sum)) != 0) {
+        lock = g_new0(Lock, 1);
+        memcpy(lock->sum, sum, sizeof(sum));
+        lock->since_s = self->time_s;
+        g_hash_table_replace(self->locks, g_strdup(path), lock);
+    }
+    return self->time_s - lock->since_s;
+}
+
+static void
+look_at_lock(SimReference *self, const CfsOp *op)
+{
+    const CfsEntry *entry = op->path != NULL ? find_lock(self, op->path) : NULL;
+    guint8 sum[CFS_DIGEST_SIZE];
+    g_autoptr(CfsOp) unlock = NULL;
+
+    if (entry == NULL) {
+        return;
+    }
+    if (op->kind != CFS_OP_UNLOCK_REQUEST) {
+        (void)age_of(self, op->path, entry);
+        return;
+    }
+    cfs_entry_checksum(entry, sum);
+    if (memcmp(sum, op->checksum, sizeof(sum)) != 0 ||
+        age_of(self, op->path, entry) <= LOCK_TIMEOUT_S ||
+        member_at(self, 0)->id.nodeid != self->self.nodeid) {
+        return;
+    }
+    unlock = cfs_op_copy(op);
+    unlock->kind = CFS_OP_UNLOCK;
+    send_normal(self, unlock, NULL);
+}
+
+/* utime(0) asks first. */
+static void
+ask_for_unlock(SimReference *self, const CfsOp *op)
+{
+    const CfsEntry *entry =
+        op->kind == CFS_OP_MTIME && op->offset == 0 && op->path != NULL
+            ? find_lock(self, op->path)
+            : NULL;
+    g_autoptr(CfsOp) request = NULL;
+
+    if (entry != NULL) {
+        request = cfs_op_new(CFS_OP_UNLOCK_REQUEST, op->path);
+        cfs_entry_checksum(entry, request->checksum);
+        send_normal(self, request, NULL);
+    }
+}
+
 /* --- normal messages ------------------------------------------------------ */
 
 static void
@@ -202,6 +305,7 @@ apply(SimReference *self, CfsMember sender, GBytes *bytes)
     verdict =
         cfs_tree_apply(self->tree, op, sender.nodeid, header.time, changes);
     answer(self, count, verdict);
+    look_at_lock(self, op);
 }
 
 static int
@@ -262,9 +366,6 @@ on_normal(SimReference *self, CfsMember sender, guint64 count, GBytes *bytes)
 guint64
 sim_reference_submit(SimReference *self, CfsOp *op)
 {
-    CfsHeader header = {
-        .subtype = (guint16)op->kind, .protocol = 1, .time = self->time_s};
-    g_autoptr(GByteArray) payload = g_byte_array_new();
     gpointer request = GSIZE_TO_POINTER((gsize)++self->n_requests);
     int refusal = !self->quorate ? EACCES : is_out(self) ? EBUSY : 0;
 
@@ -273,11 +374,8 @@ sim_reference_submit(SimReference *self, CfsOp *op)
         cfs_op_free(op);
         return self->n_requests;
     }
-    header.count = ++self->count;
-    g_hash_table_insert(self->waiting, GSIZE_TO_POINTER((gsize)header.count),
-                        request);
-    cfs_op_encode(op, payload);
-    send(self, &header, payload);
+    ask_for_unlock(self, op);
+    send_normal(self, op, request);
     cfs_op_free(op);
     return self->n_requests;
 }
@@ -416,8 +514,10 @@ enter_update(SimReference *self)
 static void
 on_all_states(SimReference *self)
 {
+    const Member *me = find(self, self->self);
     GBytes *best;
 
+    g_assert(me != NULL); /* no membership without us gives states */
     for (guint i = 0; i < self->members->len; i++) {
         if (!is_index(member_at(self, i)->state)) {
             leave(self, SIM_REFERENCE_LEAVE);
@@ -436,7 +536,7 @@ on_all_states(SimReference *self)
     if (is_out(self)) {
         return;
     }
-    if (find(self, self->self)->synced) {
+    if (me->synced) {
         self->mode = SIM_REFERENCE_SYNCED;
         flush_one(self);
     } else {
@@ -580,6 +680,7 @@ commit(SimReference *self)
     }
     cfs_tree_free(self->tree);
     self->tree = tree;
+    g_hash_table_remove_all(self->locks); /* they begin anew */
     set_all_synced(self);
     self->mode = SIM_REFERENCE_SYNCED;
     while ((item = g_queue_pop_head(&self->two)) != NULL) {

@@ -365,6 +365,46 @@ superseded(SimMixed *c)
     }
 }
 
+/* With terms: where ours are a majority of the nodes, what that did is kept,
+ * also beside a reference node that counted on by itself, which follows. */
+static void
+terms_lead(SimMixed *c)
+{
+    if (!sim_mixed_is_ours(c, 0) || !sim_mixed_is_ours(c, 1)) {
+        return;
+    }
+    sim_mixed_tell_nodes(c);
+    both_write(c, 2, 5);
+    assert_content(c, "conflict", "majority");
+    g_assert_true(sim_mixed_was_overruled(c, 2, "conflict") ==
+                  sim_mixed_is_ours(c, 2));
+    verify(c);
+}
+
+/* With terms a node of ours that only was away knows that what it has and the
+ * others lack was deleted. */
+static void
+deleted_meanwhile(SimMixed *c)
+{
+    sim_mixed_tell_nodes(c);
+    sim_mixed_start_all(c);
+    write_ok(c, 0, "deleted", "x");
+    write_ok(c, 0, "changed", "x");
+    settle(c);
+    sim_mixed_stop(c, 2);
+    sim_mixed_run(c);
+    write_ok(c, 1, "changed", "y");
+    g_assert_cmpint(
+        sim_mixed_change(c, 0, cfs_op_new(CFS_OP_DELETE, "deleted")), ==, 0);
+    sim_mixed_start(c, 2);
+    settle(c);
+    assert_content(c, "deleted", NULL);
+    if (sim_mixed_is_ours(c, 0) && sim_mixed_is_ours(c, 1)) {
+        g_assert_cmpuint(sim_mixed_n_overruled(c, 2), ==, 0);
+    }
+    verify(c);
+}
+
 /* --- who dies meanwhile
  * -------------------------------------------------------
  */
@@ -533,6 +573,46 @@ failed_rename(SimMixed *c)
     sim_mixed_send(c, 0, cfs_op_new_rename("a", "b"));
     settle(c);
     g_assert_null(find(c, 0, "b"));
+    verify(c);
+}
+
+static int
+touch(SimMixed *c, guint node, guint32 mtime)
+{
+    int verdict =
+        sim_mixed_change(c, node, cfs_op_new_mtime("priv/lock/L", mtime));
+
+    sim_mixed_run(c);
+    return verdict;
+}
+
+/* 14.25: only the owner renews; another can remove it after 120 s, which the
+ * lowest node grants, whoever that is. */
+static void
+locks(SimMixed *c)
+{
+    guint32 now = 1700000000;
+    int verdict;
+
+    sim_mixed_start_all(c);
+    g_assert_cmpint(sim_mixed_change(c, 0, mkdir_op("priv")), ==, 0);
+    g_assert_cmpint(sim_mixed_change(c, 0, mkdir_op("priv/lock")), ==, 0);
+    g_assert_cmpint(sim_mixed_change(c, 2, mkdir_op("priv/lock/L")), ==, 0);
+    settle(c);
+    g_assert_cmpint(touch(c, 1, 0), ==, EACCES);
+    g_assert_nonnull(find(c, 0, "priv/lock/L"));
+    g_assert_cmpint(touch(c, 2, now + 50), ==, 0);
+    g_assert_cmpint(touch(c, 1, now + 60), ==, EACCES);
+    for (guint i = 0; i < 122; i++) {
+        sim_mixed_advance(c, 1000);
+        sim_mixed_run(c);
+    }
+    verdict = touch(c, 1, 0);
+    g_assert_true(verdict == EACCES || verdict == ENOENT);
+    for (guint i = 0; i < 3; i++) {
+        g_assert_null(find(c, i, "priv/lock/L"));
+    }
+    settle(c);
     verify(c);
 }
 
@@ -812,6 +892,8 @@ static const struct {
     {"/sim-mixed/14.10-later-leads", later_leads},
     {"/sim-mixed/14.8-overruled", overruled},
     {"/sim-mixed/14.3-superseded", superseded},
+    {"/sim-mixed/terms-lead", terms_lead},
+    {"/sim-mixed/terms-deleted-meanwhile", deleted_meanwhile},
     {"/sim-mixed/14.11-leader-dies", leader_dies},
     {"/sim-mixed/14.12-joiner-dies", joiner_dies},
     {"/sim-mixed/14.13-one-creator", one_creator},
@@ -824,6 +906,7 @@ static const struct {
     {"/sim-mixed/14.20-queued-twice", queued_twice},
     {"/sim-mixed/14.21-queued-and-dead", queued_and_dead},
     {"/sim-mixed/14.22-write-while-updated", write_while_updated},
+    {"/sim-mixed/14.25-locks", locks},
     {"/sim-mixed/14.24-wrong-checksum", wrong_checksum},
     {"/sim-mixed/14.26-incomplete-transfer", incomplete_transfer},
     {"/sim-mixed/14.31-failed-rename", failed_rename},

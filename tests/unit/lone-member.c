@@ -2,6 +2,8 @@
 
 #include "tests/unit/lone-member.h"
 
+#include "pmxcfs/core/extension.h"
+
 struct LoneMember {
     CfsMember self;
     CfsReplica *replica;
@@ -13,9 +15,10 @@ struct LoneMember {
     guint n_left;
     guint rejoin_ms;
     guint n_logged;
-    guint64 flush; /* asked for; 0: none */
     gboolean holds_work;
     gboolean has_work;
+    gboolean is_flushing;
+    guint64 flush; /* its token */
 };
 
 static void
@@ -39,6 +42,8 @@ run_effect(LoneMember *self, const CfsEffect *effect)
         self->has_work = TRUE;
         break;
     case CFS_EFFECT_FLUSH:
+        g_assert_false(self->is_flushing);
+        self->is_flushing = TRUE;
         self->flush = effect->flush;
         break;
     case CFS_EFFECT_REPLY_SYNC:
@@ -201,6 +206,30 @@ lone_member_hear(LoneMember *self, CfsMember sender, GBytes *bytes)
     step(self, &event);
 }
 
+void
+lone_member_speak(LoneMember *self, guint n_nodes)
+{
+    CfsEvent event = {.kind = CFS_EVENT_NODES, .n_nodes = n_nodes};
+
+    cfs_replica_set_features(self->replica, CFS_FEATURES_ALL);
+    step(self, &event);
+}
+
+gboolean
+lone_member_flushed(LoneMember *self, int problem)
+{
+    CfsEvent event = {.kind = CFS_EVENT_FLUSHED};
+
+    if (!self->is_flushing) {
+        return FALSE;
+    }
+    self->is_flushing = FALSE;
+    event.flushed.token = self->flush;
+    event.flushed.problem = problem;
+    step(self, &event);
+    return TRUE;
+}
+
 guint64
 lone_member_request(LoneMember *self, CfsOp *op)
 {
@@ -221,20 +250,6 @@ lone_member_sync(LoneMember *self)
     event.sync_id = ++self->n_requests;
     step(self, &event);
     return self->n_requests;
-}
-
-gboolean
-lone_member_flush(LoneMember *self)
-{
-    CfsEvent event = {.kind = CFS_EVENT_FLUSHED};
-
-    if (self->flush == 0) {
-        return FALSE;
-    }
-    event.flushed.token = self->flush;
-    self->flush = 0;
-    step(self, &event);
-    return TRUE;
 }
 
 GBytes *

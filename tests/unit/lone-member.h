@@ -39,10 +39,13 @@ gboolean lone_member_work(LoneMember *self);
 /* Takes @op; returns the request's number. */
 guint64 lone_member_request(LoneMember *self, CfsOp *op);
 
-/* As an fsync; returns the request's number. */
+/* It was made as a member of the reference, which speaks of no terms: from now
+ * on it speaks of all there is, and knows how many nodes there are. */
+void lone_member_speak(LoneMember *self, guint n_nodes);
+/* A barrier, as of an fsync; returns the request's number. */
 guint64 lone_member_sync(LoneMember *self);
-/* A flush that was asked for, if any, is done. */
-gboolean lone_member_flush(LoneMember *self);
+/* The disk is done with what it was asked to flush. FALSE: it was not. */
+gboolean lone_member_flushed(LoneMember *self, int problem);
 
 /* Returns: (owned) the oldest message that was sent and not taken, or NULL. */
 GBytes *lone_member_take_sent(LoneMember *self);

@@ -701,13 +701,13 @@ test_peers_are_awaited(void)
     barrier = lone_member_sync(m);
     lone_member_wait(m, 4000);
     g_assert_null(lone_member_take_sent(m));
-    g_assert_false(lone_member_flush(m));
+    g_assert_false(lone_member_flushed(m, 0));
     lone_member_wait(m, 2000);
     sent = lone_member_take_sent(m);
     g_assert_nonnull(sent);
     lone_member_hear(m, members[US], sent);
     g_assert_cmpint(lone_member_verdict(m, change), ==, 0);
-    g_assert_true(lone_member_flush(m));
+    g_assert_true(lone_member_flushed(m, 0));
     g_assert_cmpint(lone_member_verdict(m, barrier), ==, 0);
 }
 

@@ -234,21 +234,28 @@ ask(Follower *f, CfsMember who, guint64 id)
     lone_member_hear(f->m, who, message);
 }
 
-/* @wrong: not the sum of our tree. */
+/* @wrong: another sum than that of @tree. */
 static void
-tell(Follower *f, CfsMember who, guint64 id, gboolean wrong)
+tell_sum_of(
+    Follower *f, CfsMember who, guint64 id, CfsTree *tree, gboolean wrong)
 {
     g_autoptr(GByteArray) out = g_byte_array_new();
     g_autoptr(GBytes) payload = NULL, message = NULL;
     guint8 sum[CFS_DIGEST_SIZE];
 
-    cfs_tree_checksum(cfs_replica_tree(lone_member_replica(f->m)), sum);
+    cfs_tree_checksum(tree, sum);
     sum[0] ^= wrong ? 1 : 0;
     pve_write_u64(out, id);
     pve_write_bytes(out, sum, sizeof(sum));
     payload = g_bytes_new(out->data, out->len);
     message = lone_member_message(CFS_MESSAGE_VERIFY, 0, &f->epoch, 0, payload);
     lone_member_hear(f->m, who, message);
+}
+
+static void
+tell(Follower *f, CfsMember who, guint64 id, gboolean wrong)
+{
+    tell_sum_of(f, who, id, cfs_replica_tree(lone_member_replica(f->m)), wrong);
 }
 
 static Follower
@@ -380,6 +387,48 @@ test_false_alarm(void)
     lone_member_free(f.m);
 }
 
+/* A byte of our memory turned: the digests we remember do not know of it, and
+ * so the index would be equal. After the verification it is not, and the leader
+ * repairs what is wrong. */
+static void
+test_memory_turned(void)
+{
+    CfsTree *tree = new_tree("x");
+    const CfsEntry *file = cfs_tree_lookup(tree, "f");
+    CfsEpoch epoch = {4, 5, 1, 729};
+    g_autoptr(CfsTree) good = new_tree("x");
+    g_autoptr(GBytes) start =
+        lone_member_message(CFS_MESSAGE_SYNC_START, 0, &epoch, 0, NULL);
+    g_autoptr(GBytes) complete =
+        lone_member_message(CFS_MESSAGE_UPDATE_COMPLETE, 0, &epoch, 0, NULL);
+    g_autoptr(GBytes) state = state_of(good, &epoch);
+    g_autoptr(GByteArray) out = g_byte_array_new();
+    g_autoptr(GBytes) payload = NULL, update = NULL;
+    Follower f = {lone_member_new(members[1], tree), {0}};
+
+    follow(&f);
+    ((char *)g_bytes_get_data(file->data, NULL))[0] = 'y';
+    ask(&f, members[0], 1);
+    tell_sum_of(&f, members[0], 1, good, FALSE);
+    g_assert_cmpint(lone_member_mode(f.m), ==, CFS_MODE_LEAVE);
+    lone_member_disconnect(f.m);
+    lone_member_connect(f.m);
+    lone_member_confchg(f.m, members, 2);
+    lone_member_hear(f.m, members[0], start);
+    g_bytes_unref(loop_back(f.m, members[1]));
+    lone_member_hear(f.m, members[0], state);
+    g_assert_cmpint(lone_member_mode(f.m), ==, CFS_MODE_UPDATE);
+    cfs_entry_encode(cfs_tree_lookup(good, "f"), out);
+    payload = g_bytes_new(out->data, out->len);
+    update = lone_member_message(CFS_MESSAGE_UPDATE, 0, &epoch, 0, payload);
+    lone_member_hear(f.m, members[0], update);
+    lone_member_hear(f.m, members[0], complete);
+    g_assert_cmpint(lone_member_mode(f.m), ==, CFS_MODE_SYNCED);
+    file = cfs_tree_lookup(cfs_replica_tree(lone_member_replica(f.m)), "f");
+    g_assert_cmpmem(g_bytes_get_data(file->data, NULL), 1, "x", 1);
+    lone_member_free(f.m);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -394,5 +443,6 @@ main(int argc, char **argv)
     g_test_add_func("/verify/ignored-before-synced",
                     test_ignored_before_synced);
     g_test_add_func("/verify/false-alarm", test_false_alarm);
+    g_test_add_func("/verify/memory-turned", test_memory_turned);
     return g_test_run();
 }
