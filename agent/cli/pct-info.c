@@ -100,45 +100,58 @@ collect(const char *node, GPtrArray *rows, GHashTable *nodes)
     }
 }
 
+/* One look at what runs serves all rows. */
+typedef struct {
+    GPtrArray *confs;   /* AgentGuestConf, by id */
+    GHashTable *owners; /* conf to node */
+    GArray *running;    /* guint32 */
+} Rows;
+
 static const char *
-status_of(guint32 ctid, const char *node)
+status_of(const Rows *rows, guint32 ctid, const char *node)
 {
     if (strcmp(node, agent_holds_node()) != 0) {
         return "-";
     }
-    return agent_ops_is_running(ctid) ? "running" : "stopped";
+    for (guint i = 0; i < rows->running->len; i++) {
+        if (g_array_index(rows->running, guint32, i) == ctid) {
+            return "running";
+        }
+    }
+    return "stopped";
 }
 
 static void
-print_rows(GPtrArray *rows, GHashTable *owners, gboolean all)
+print_rows(const Rows *rows, gboolean all)
 {
-    for (guint i = 0; i < rows->len; i++) {
-        const char *node = g_hash_table_lookup(owners, rows->pdata[i]);
+    for (guint i = 0; i < rows->confs->len; i++) {
+        const AgentGuestConf *conf = rows->confs->pdata[i];
+        const char *node = g_hash_table_lookup(rows->owners, conf);
 
         if (i == 0) {
             print_header(all);
         }
-        print_row(rows->pdata[i],
-                  status_of(agent_guestconf_ctid(rows->pdata[i]), node),
+        print_row(conf, status_of(rows, agent_guestconf_ctid(conf), node),
                   all ? node : NULL);
     }
 }
 
 static JsonNode *
-rows_to_json(GPtrArray *rows, GHashTable *owners)
+rows_to_json(const Rows *rows)
 {
     g_autoptr(JsonArray) list = json_array_new();
 
-    for (guint i = 0; i < rows->len; i++) {
-        const AgentGuestConf *conf = rows->pdata[i];
-        const char *node = g_hash_table_lookup(owners, conf);
+    for (guint i = 0; i < rows->confs->len; i++) {
+        const AgentGuestConf *conf = rows->confs->pdata[i];
+        const char *node = g_hash_table_lookup(rows->owners, conf);
         const char *lock = agent_guestconf_lock(conf);
+        guint32 ctid = agent_guestconf_ctid(conf);
         g_autofree char *name = agent_guestconf_hostname(conf);
         JsonObject *row = json_object_new();
 
-        json_object_set_int_member(row, "vmid", agent_guestconf_ctid(conf));
-        json_object_set_string_member(
-            row, "status", status_of(agent_guestconf_ctid(conf), node));
+        json_object_set_int_member(row, "vmid", ctid);
+        json_object_set_string_member(row, "status",
+                                      status_of(rows, ctid, node));
         json_object_set_string_member(row, "name", name);
         json_object_set_string_member(row, "node", node);
         if (lock != NULL) {
@@ -152,26 +165,28 @@ rows_to_json(GPtrArray *rows, GHashTable *owners)
 int
 pct_list(const PctArgs *args)
 {
-    g_autoptr(GPtrArray) rows =
+    g_autoptr(GPtrArray) confs =
         g_ptr_array_new_with_free_func((GDestroyNotify)agent_guestconf_free);
     g_autoptr(GHashTable) owners =
         g_hash_table_new_full(NULL, NULL, NULL, g_free);
+    g_autoptr(GArray) running = agent_ops_running();
+    const Rows rows = {.confs = confs, .owners = owners, .running = running};
     gboolean all = pct_args_get_bool(args, "all", FALSE);
 
     if (all) {
         g_auto(GStrv) nodes = agent_configs_nodes();
 
         for (char **node = nodes; *node != NULL; node++) {
-            collect(*node, rows, owners);
+            collect(*node, confs, owners);
         }
     } else {
-        collect(agent_holds_node(), rows, owners);
+        collect(agent_holds_node(), confs, owners);
     }
-    g_ptr_array_sort(rows, by_ctid);
+    g_ptr_array_sort(confs, by_ctid);
     if (pct_output_is_data(args)) {
-        pct_output(args, rows_to_json(rows, owners));
+        pct_output(args, rows_to_json(&rows));
     } else {
-        print_rows(rows, owners, all);
+        print_rows(&rows, all);
     }
     return 0;
 }

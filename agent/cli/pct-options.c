@@ -37,8 +37,24 @@ pct_command_synopsis(const PctCommand *command)
     return g_strdup_printf("pct %s %s", command->name, command->arguments);
 }
 
+/* What becomes of a change while the container runs. Returns: (owned). */
+static char *
+text_with_effect(const AgentGuestOpt *opt)
+{
+    static const char *const effects[] = {
+        [AGENT_LIVE_FILE] = "",
+        [AGENT_LIVE_HOT] = " Takes effect in a running container.",
+        [AGENT_LIVE_ADDED] =
+            " Comes and goes in a running container; a changed one waits.",
+        [AGENT_LIVE_PENDING] = " Waits for the next start.",
+        [AGENT_LIVE_FIXED] = "",
+    };
+
+    return g_strconcat(opt->text, effects[opt->live], NULL);
+}
+
 static PctOption
-option_of(const AgentGuestOpt *opt, GPtrArray *texts)
+option_of(const PctCommand *command, const AgentGuestOpt *opt, GPtrArray *texts)
 {
     PctOption row = {opt->name,     opt->count, PCT_VALUE, NULL,
                      opt->fallback, opt->text,  PCT_ANY,   opt->props};
@@ -53,6 +69,10 @@ option_of(const AgentGuestOpt *opt, GPtrArray *texts)
     if (row.kind != PCT_BOOLEAN) {
         row.type = agent_guestopt_describe(opt);
         g_ptr_array_add(texts, (gpointer)row.type);
+    }
+    if (command->guest_flags & AGENT_OPT_SET) {
+        row.text = text_with_effect(opt);
+        g_ptr_array_add(texts, (gpointer)row.text);
     }
     return row;
 }
@@ -75,7 +95,7 @@ pct_command_options(const PctCommand *command, GPtrArray *texts)
     for (const AgentGuestOpt *opt = agent_guestopts(); opt->name != NULL;
          opt++) {
         if (opt->flags & command->guest_flags) {
-            PctOption row = option_of(opt, texts);
+            PctOption row = option_of(command, opt, texts);
 
             g_array_append_val(all, row);
         }

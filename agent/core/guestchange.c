@@ -2,6 +2,8 @@
 
 #include "agent/core/guestchange.h"
 
+#include "agent/core/idmap.h"
+
 #include <string.h>
 
 enum { MAX_UNUSED = 256, MAX_MP = 256, MAX_NET = 32 };
@@ -313,73 +315,18 @@ check_target(const AgentGuestConf *conf,
     return TRUE;
 }
 
-/* u:0:100000:65536, as numbers. */
-typedef struct {
-    char type;
-    guint64 ct, host, count;
-} MapEntry;
-
-static char *
-entry_text(const MapEntry *entry)
-{
-    return g_strdup_printf("%c %" G_GUINT64_FORMAT " %" G_GUINT64_FORMAT
-                           " %" G_GUINT64_FORMAT,
-                           entry->type, entry->ct, entry->host, entry->count);
-}
-
-static gboolean
-check_overlap(const char *key,
-              const MapEntry *entry,
-              const MapEntry *other,
-              GError **error)
-{
-    const struct {
-        const char *side;
-        guint64 a, b;
-    } sides[] = {{"container", entry->ct, other->ct},
-                 {"host", entry->host, other->host}};
-
-    for (guint i = 0; i < G_N_ELEMENTS(sides); i++) {
-        guint64 first = MAX(sides[i].a, sides[i].b);
-
-        if (entry->type == other->type && first < sides[i].a + entry->count &&
-            first < sides[i].b + other->count) {
-            g_autofree char *text = entry_text(entry);
-            g_autofree char *before = entry_text(other);
-
-            return fail(error,
-                        "%s: invalid map entry '%s': %s %cid %" G_GUINT64_FORMAT
-                        " is also mapped by entry '%s'",
-                        key, text, sides[i].side, entry->type, first, before);
-        }
-    }
-    return TRUE;
-}
-
 static gboolean
 check_idmap(const AgentMount *mount, GError **error)
 {
     g_auto(GStrv) items = NULL;
-    g_autoptr(GArray) entries = g_array_new(FALSE, FALSE, sizeof(MapEntry));
 
     if (mount->idmap == NULL || strcmp(mount->idmap, "passthrough") == 0) {
         return TRUE;
     }
     items = g_strsplit(mount->idmap, ";", -1);
-    for (char **item = items; *item != NULL; item++) {
-        g_auto(GStrv) parts = g_strsplit(*item, ":", 4);
-        MapEntry entry = {.type = parts[0][0],
-                          .ct = g_ascii_strtoull(parts[1], NULL, 10),
-                          .host = g_ascii_strtoull(parts[2], NULL, 10),
-                          .count = g_ascii_strtoull(parts[3], NULL, 10)};
-
-        for (guint i = 0; i < entries->len; i++) {
-            if (!check_overlap(mount->key, &entry,
-                               &g_array_index(entries, MapEntry, i), error)) {
-                return FALSE;
-            }
-        }
-        g_array_append_val(entries, entry);
+    if (!agent_idmap_check((const char *const *)items, ":", error)) {
+        g_prefix_error(error, "%s: ", mount->key);
+        return FALSE;
     }
     return TRUE;
 }
@@ -443,6 +390,32 @@ check_net(const AgentGuestConf *conf,
         }
     }
     return TRUE;
+}
+
+gboolean
+agent_guestchange_check_whole(const AgentGuestConf *conf, GError **error)
+{
+    g_autoptr(GPtrArray) mounts = agent_guestconf_mounts(conf, error);
+    g_autoptr(GPtrArray) nets =
+        mounts != NULL ? agent_guestconf_nets(conf, error) : NULL;
+
+    for (guint i = 0; nets != NULL && i < mounts->len; i++) {
+        const AgentMount *mount = mounts->pdata[i];
+
+        if (!check_idmap(mount, error) ||
+            (is_mp(mount->key) && !check_target(conf, mount, error))) {
+            return FALSE;
+        }
+    }
+    for (guint i = 0; nets != NULL && i < nets->len; i++) {
+        const AgentNet *net = nets->pdata[i];
+
+        if (!check_net(conf, net->key, agent_guestconf_get(conf, net->key),
+                       error)) {
+            return FALSE;
+        }
+    }
+    return nets != NULL;
 }
 
 static gboolean
@@ -573,7 +546,7 @@ live_of(const AgentGuestConf *conf, const char *key, gboolean is_deletion)
         return is_deletion ? AGENT_LIVE_HOT : AGENT_LIVE_PENDING;
     }
     if (opt->live == AGENT_LIVE_ADDED) {
-        return is_deletion || is_set(conf, AGENT_SECTION_MAIN, key)
+        return !is_deletion && is_set(conf, AGENT_SECTION_MAIN, key)
                    ? AGENT_LIVE_PENDING
                    : AGENT_LIVE_HOT;
     }

@@ -52,6 +52,11 @@ gboolean agent_guestchange_queue(const AgentGuestChange *self,
                                  GPtrArray *warnings,
                                  GError **error);
 
+/* Do the mount points and interfaces of a whole configuration, a new one's,
+ * contradict each other? FALSE with @error. */
+gboolean agent_guestchange_check_whole(const AgentGuestConf *conf,
+                                       GError **error);
+
 typedef struct {
     char *key;
     gboolean is_deletion;

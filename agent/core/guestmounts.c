@@ -236,55 +236,6 @@ agent_net_format(const AgentNet *self)
     return agent_props_format(agent_net_schema, props);
 }
 
-GPtrArray *
-agent_guestconf_mounts(const AgentGuestConf *conf, GError **error)
-{
-    g_autoptr(GPtrArray) mounts =
-        g_ptr_array_new_with_free_func((GDestroyNotify)agent_mount_free);
-
-    for (int i = -1; i < MAX_MOUNTS; i++) {
-        g_autofree char *key =
-            i < 0 ? g_strdup("rootfs") : g_strdup_printf("mp%d", i);
-        const char *value = agent_guestconf_get(conf, key);
-        AgentMount *mount;
-
-        if (value == NULL) {
-            continue;
-        }
-        mount = agent_mount_parse(key, value, error);
-        if (mount == NULL) {
-            g_prefix_error(error, "%s: ", key);
-            return NULL;
-        }
-        g_ptr_array_add(mounts, mount);
-    }
-    return g_steal_pointer(&mounts);
-}
-
-GPtrArray *
-agent_guestconf_nets(const AgentGuestConf *conf, GError **error)
-{
-    g_autoptr(GPtrArray) nets =
-        g_ptr_array_new_with_free_func((GDestroyNotify)agent_net_free);
-
-    for (int i = 0; i < MAX_NETS; i++) {
-        g_autofree char *key = g_strdup_printf("net%d", i);
-        const char *value = agent_guestconf_get(conf, key);
-        AgentNet *net;
-
-        if (value == NULL) {
-            continue;
-        }
-        net = agent_net_parse(key, value, error);
-        if (net == NULL) {
-            g_prefix_error(error, "%s: ", key);
-            return NULL;
-        }
-        g_ptr_array_add(nets, net);
-    }
-    return g_steal_pointer(&nets);
-}
-
 void
 agent_device_free(AgentDevice *self)
 {
@@ -319,26 +270,99 @@ device_parse(const char *key, const char *value, GError **error)
     return self;
 }
 
+/* --- all of a kind --- */
+
+typedef gpointer (*ParseFunc)(const char *key,
+                              const char *value,
+                              GError **error);
+
+/* Adds what @parse makes of @key, if it is set. */
+static gboolean
+add_parsed(GPtrArray *list,
+           const AgentGuestConf *conf,
+           const char *key,
+           ParseFunc parse,
+           GError **error)
+{
+    const char *value = agent_guestconf_get(conf, key);
+    gpointer item = value != NULL ? parse(key, value, error) : NULL;
+
+    if (item != NULL) {
+        g_ptr_array_add(list, item);
+    } else if (value != NULL) {
+        g_prefix_error(error, "%s: ", key);
+    }
+    return value == NULL || item != NULL;
+}
+
+/* PREFIX0 to PREFIX(count-1), those that are set. */
+static gboolean
+add_numbered(GPtrArray *list,
+             const AgentGuestConf *conf,
+             const char *prefix,
+             guint count,
+             ParseFunc parse,
+             GError **error)
+{
+    for (guint i = 0; i < count; i++) {
+        g_autofree char *key = g_strdup_printf("%s%u", prefix, i);
+
+        if (!add_parsed(list, conf, key, parse, error)) {
+            return FALSE;
+        }
+    }
+    return TRUE;
+}
+
+static gpointer
+parse_mount(const char *key, const char *value, GError **error)
+{
+    return agent_mount_parse(key, value, error);
+}
+
+static gpointer
+parse_net(const char *key, const char *value, GError **error)
+{
+    return agent_net_parse(key, value, error);
+}
+
+static gpointer
+parse_device(const char *key, const char *value, GError **error)
+{
+    return device_parse(key, value, error);
+}
+
+GPtrArray *
+agent_guestconf_mounts(const AgentGuestConf *conf, GError **error)
+{
+    g_autoptr(GPtrArray) mounts =
+        g_ptr_array_new_with_free_func((GDestroyNotify)agent_mount_free);
+
+    return add_parsed(mounts, conf, "rootfs", parse_mount, error) &&
+                   add_numbered(mounts, conf, "mp", MAX_MOUNTS, parse_mount,
+                                error)
+               ? g_steal_pointer(&mounts)
+               : NULL;
+}
+
+GPtrArray *
+agent_guestconf_nets(const AgentGuestConf *conf, GError **error)
+{
+    g_autoptr(GPtrArray) nets =
+        g_ptr_array_new_with_free_func((GDestroyNotify)agent_net_free);
+
+    return add_numbered(nets, conf, "net", MAX_NETS, parse_net, error)
+               ? g_steal_pointer(&nets)
+               : NULL;
+}
+
 GPtrArray *
 agent_guestconf_devices(const AgentGuestConf *conf, GError **error)
 {
     g_autoptr(GPtrArray) devices =
         g_ptr_array_new_with_free_func((GDestroyNotify)agent_device_free);
 
-    for (int i = 0; i < MAX_DEVICES; i++) {
-        g_autofree char *key = g_strdup_printf("dev%d", i);
-        const char *value = agent_guestconf_get(conf, key);
-        AgentDevice *device;
-
-        if (value == NULL) {
-            continue;
-        }
-        device = device_parse(key, value, error);
-        if (device == NULL) {
-            g_prefix_error(error, "%s: ", key);
-            return NULL;
-        }
-        g_ptr_array_add(devices, device);
-    }
-    return g_steal_pointer(&devices);
+    return add_numbered(devices, conf, "dev", MAX_DEVICES, parse_device, error)
+               ? g_steal_pointer(&devices)
+               : NULL;
 }

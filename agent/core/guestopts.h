@@ -30,7 +30,8 @@ typedef enum {
 typedef enum {
     AGENT_LIVE_FILE,    /* written at once, nothing else to do */
     AGENT_LIVE_HOT,     /* written and carried out at once */
-    AGENT_LIVE_ADDED,   /* a new key: carried out; a change: pending */
+    AGENT_LIVE_ADDED,   /* a new key or one that goes: carried out where that
+                         * can be; a change: pending */
     AGENT_LIVE_PENDING, /* waits for the next start */
     AGENT_LIVE_FIXED,   /* cannot be changed */
 } AgentGuestOptLive;

@@ -3,6 +3,7 @@
 #include "agent/core/lxcconf.h"
 
 #include "agent/core/guestopts.h"
+#include "agent/core/idmap.h"
 #include "agent/core/rawkeys.h"
 #include "common/paths.h"
 
@@ -104,24 +105,61 @@ add_include(Generator *self, const char *suffix)
     line(self, "lxc.include", INCLUDE_DIR "/%s", exists ? own : suffix);
 }
 
+/* Which of @names are on: "keyctl, mknod"; with @prefix before each. NULL:
+ * none. Returns: (owned). */
+static char *
+features_on(const Generator *self, const char *prefix, const char *const *names)
+{
+    g_autoptr(GString) out = g_string_new(NULL);
+
+    for (; *names != NULL; names++) {
+        const char *value = self->features != NULL
+                                ? g_hash_table_lookup(self->features, *names)
+                                : NULL;
+
+        if (value != NULL && strcmp(value, "0") != 0) {
+            g_string_append_printf(out, "%s%s%s", out->len > 0 ? ", " : "",
+                                   prefix, *names);
+        }
+    }
+    return out->len > 0 ? g_string_free(g_steal_pointer(&out), FALSE) : NULL;
+}
+
+/* Without anybody at the socket the container would die at its start. */
+static void
+add_mknod_proxy(Generator *self)
+{
+    if (!feature(self, "mknod")) {
+        return;
+    }
+    if (self->facts->mknod_proxy == NULL) {
+        warn(self, "feature 'mknod' needs the service pve-lxc-syscalld, which "
+                   "does not answer: ignored");
+        return;
+    }
+    line(self, "lxc.seccomp.notify.proxy", "unix:%s", self->facts->mknod_proxy);
+    line(self, "lxc.seccomp.notify.cookie", "%u", self->ctid);
+}
+
 static void
 add_seccomp(Generator *self)
 {
-    if (feature(self, "mknod")) {
-        warn(self, "feature 'mknod' is not supported and ignored");
-    }
+    static const char *const names[] = {"keyctl", "mknod", NULL};
+    g_autofree char *on = features_on(self, "", names);
+
     if (!self->is_unprivileged) {
         return;
     }
-    if (agent_guestconf_has_raw(self->conf, "lxc.seccomp.profile")) {
-        if (feature(self, "keyctl")) {
-            warn(self, "explicitly configured lxc.seccomp.profile overrides "
-                       "the following settings: keyctl");
-        }
-        return;
+    if (!agent_guestconf_has_raw(self->conf, "lxc.seccomp.profile")) {
+        add_mknod_proxy(self);
+        line(self, "lxc.seccomp.profile", PVE_LXC_DIR "/%u/rules.seccomp",
+             self->ctid);
+    } else if (on != NULL) {
+        warn(self,
+             "explicitly configured lxc.seccomp.profile overrides the "
+             "following settings: %s",
+             on);
     }
-    line(self, "lxc.seccomp.profile", PVE_LXC_DIR "/%u/rules.seccomp",
-         self->ctid);
 }
 
 static void
@@ -140,10 +178,15 @@ add_apparmor_mounts(Generator *self)
 static void
 add_apparmor(Generator *self)
 {
+    static const char *const names[] = {"fuse", "mount", "nesting", NULL};
+    g_autofree char *on = features_on(self, "features:", names);
+
     if (agent_guestconf_has_raw(self->conf, "lxc.apparmor.profile")) {
-        if (feature(self, "nesting") || feature(self, "fuse")) {
-            warn(self, "explicitly configured lxc.apparmor.profile overrides "
-                       "the following settings: features");
+        if (on != NULL) {
+            warn(self,
+                 "explicitly configured lxc.apparmor.profile overrides the "
+                 "following settings: %s",
+                 on);
         }
         return;
     }
@@ -279,9 +322,31 @@ add_devices(Generator *self, GError **error)
     return devices != NULL;
 }
 
+/* liblxc has the last word on them. */
+static void
+warn_about_idmap(Generator *self)
+{
+    g_autoptr(GPtrArray) maps = g_ptr_array_new();
+    g_autoptr(GError) error = NULL;
+
+    for (guint i = 0; i < agent_guestconf_n_raw(self->conf); i++) {
+        const char *key, *value;
+
+        agent_guestconf_raw(self->conf, i, &key, &value);
+        if (strcmp(key, "lxc.idmap") == 0) {
+            g_ptr_array_add(maps, (gpointer)value);
+        }
+    }
+    g_ptr_array_add(maps, NULL);
+    if (!agent_idmap_check((const char *const *)maps->pdata, " ", &error)) {
+        warn(self, "lxc.idmap: %s", error->message);
+    }
+}
+
 static void
 add_idmap(Generator *self)
 {
+    warn_about_idmap(self);
     line(self, "lxc.monitor.unshare", "1");
     if (self->is_unprivileged &&
         !agent_guestconf_has_raw(self->conf, "lxc.idmap")) {
@@ -429,18 +494,24 @@ add_host_managed(Generator *self, const AgentNet *net)
     }
 }
 
-static void
-warn_about_net(Generator *self, const AgentNet *net)
+void
+agent_lxcconf_warn_net(const AgentNet *net, GPtrArray *warnings)
 {
-    if (net->tag != 0 || net->trunks != NULL) {
-        warn(self, "%s: 'tag' and 'trunks' are not supported and ignored",
-             net->key);
-    }
-    if (net->firewall) {
-        warn(self, "%s: 'firewall' is not supported and ignored", net->key);
-    }
-    if (net->rate != NULL) {
-        warn(self, "%s: 'rate' is not supported and ignored", net->key);
+    const struct {
+        gboolean is_asked;
+        const char *what;
+    } rows[] = {
+        {net->tag != 0 || net->trunks != NULL,
+         "'tag' and 'trunks' are not supported and ignored"},
+        {net->firewall, "'firewall' is not supported and ignored"},
+        {net->rate != NULL, "'rate' is not supported and ignored"},
+    };
+
+    for (guint i = 0; i < G_N_ELEMENTS(rows); i++) {
+        if (rows[i].is_asked) {
+            g_ptr_array_add(warnings,
+                            g_strdup_printf("%s: %s", net->key, rows[i].what));
+        }
     }
 }
 
@@ -455,7 +526,9 @@ add_net(Generator *self, const AgentNet *net, GError **error)
     if (mtu == 0) {
         return FALSE;
     }
-    warn_about_net(self, net);
+    if (self->warnings != NULL) {
+        agent_lxcconf_warn_net(net, self->warnings);
+    }
     net_line(self, net, "type", "veth");
     net_line(self, net, "veth.pair", pair);
     if (net->hwaddr != NULL) {
@@ -641,12 +714,19 @@ agent_lxcconf_generate(const AgentGuestConf *conf,
     return g_string_free(g_steal_pointer(&out), FALSE);
 }
 
+static gboolean
+is_on(GHashTable *features, const char *name)
+{
+    return features != NULL &&
+           g_strcmp0(g_hash_table_lookup(features, name), "1") == 0;
+}
+
 char *
-agent_lxcconf_seccomp(const AgentGuestConf *conf, const char *common)
+agent_lxcconf_seccomp(const AgentGuestConf *conf,
+                      const char *common,
+                      gboolean has_proxy)
 {
     g_autoptr(GHashTable) features = parse_features(conf, NULL);
-    const char *keyctl =
-        features != NULL ? g_hash_table_lookup(features, "keyctl") : NULL;
     GString *out;
 
     if (!agent_guestconf_is_unprivileged(conf) ||
@@ -660,8 +740,16 @@ agent_lxcconf_seccomp(const AgentGuestConf *conf, const char *common)
     /* btrfs ioctls act on the whole file system. */
     g_string_append(out,
                     "ioctl errno 1 [1,0x9400,SCMP_CMP_MASKED_EQ,0xff00]\n");
-    if (g_strcmp0(keyctl, "1") != 0) {
+    if (!is_on(features, "keyctl")) {
         g_string_append(out, "keyctl errno 38\n");
+    }
+    if (is_on(features, "mknod") && has_proxy) {
+        /* S_IFCHR and S_IFBLK. */
+        g_string_append(out,
+                        "mknod notify [1,8192,SCMP_CMP_MASKED_EQ,61440]\n"
+                        "mknod notify [1,24576,SCMP_CMP_MASKED_EQ,61440]\n"
+                        "mknodat notify [2,8192,SCMP_CMP_MASKED_EQ,61440]\n"
+                        "mknodat notify [2,24576,SCMP_CMP_MASKED_EQ,61440]\n");
     }
     g_string_append(out, "socket errno 97 [0,38,SCMP_CMP_EQ]\n");
     return g_string_free(out, FALSE);

@@ -28,6 +28,7 @@ typedef struct {
     GHashTable *nodes;           /* path to AgentNode, for devN */
     const char *cpus;            /* nullable: chosen for `cores` */
     const char *script_up;       /* plugs an interface into its bridge */
+    const char *mknod_proxy;     /* nullable: socket of the mknod proxy */
     /* Does the library know this key, or family of keys? */
     gboolean (*knows_key)(const char *key);
 } AgentLxcFacts;
@@ -38,11 +39,17 @@ char *agent_lxcconf_generate(const AgentGuestConf *conf,
                              const AgentLxcFacts *facts,
                              GPtrArray *warnings,
                              GError **error);
+/* Adds an owned line to @warnings for each thing that @net asks for and that
+ * has no effect here. */
+void agent_lxcconf_warn_net(const AgentNet *net, GPtrArray *warnings);
 /* Returns: (owned) the directory of device nodes for @ctid, on a file system
  * that its monitor's mount namespace alone has. */
 char *agent_lxcconf_passthrough(guint32 ctid);
 /* Returns: (owned) the seccomp policy, @common being the text of the common
- * one; NULL when the container uses that unchanged. */
-char *agent_lxcconf_seccomp(const AgentGuestConf *conf, const char *common);
+ * one; NULL when the container uses that unchanged. @has_proxy: somebody
+ * answers for feature mknod. */
+char *agent_lxcconf_seccomp(const AgentGuestConf *conf,
+                            const char *common,
+                            gboolean has_proxy);
 
 #endif

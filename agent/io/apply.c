@@ -5,8 +5,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "agent/core/lxcconf.h"
 #include "agent/io/cgroups.h"
 #include "agent/io/configs.h"
+#include "agent/io/devices.h"
 #include "agent/io/holds.h"
 #include "agent/io/hotmount.h"
 #include "agent/io/netplug.h"
@@ -20,7 +22,8 @@ struct AgentApply {
     GPtrArray *made;      /* char, ids of new volumes */
     GPtrArray *to_free;   /* char, ids of volumes that go */
     GPtrArray *plugged;   /* char, netN changed in the running container */
-    GPtrArray *mounted;   /* char, mpN new in it */
+    GPtrArray *mounted;   /* char, mpN and devN new in it */
+    GPtrArray *removed;   /* char, mpN and devN that went */
     guint32 ctid;
     gboolean is_running;
     gboolean has_new_limits;
@@ -39,6 +42,7 @@ agent_apply_new(AgentGuestConf *conf, gboolean is_running)
     self->to_free = g_ptr_array_new_with_free_func(g_free);
     self->plugged = g_ptr_array_new_with_free_func(g_free);
     self->mounted = g_ptr_array_new_with_free_func(g_free);
+    self->removed = g_ptr_array_new_with_free_func(g_free);
     self->ctid = agent_guestconf_ctid(conf);
     self->is_running = is_running;
     return self;
@@ -51,6 +55,12 @@ storages(AgentApply *self)
         self->cfg = agent_configs_storages();
     }
     return self->cfg;
+}
+
+static gboolean
+is_device(const char *key)
+{
+    return agent_guestopt_index(key, "dev", 256) >= 0;
 }
 
 /* --- undoing --- */
@@ -97,17 +107,34 @@ set_cpus(const AgentApply *self, const AgentGuestConf *conf)
     }
 }
 
+/* What came goes, then what went comes back. */
+static void
+undo_places(AgentApply *self)
+{
+    for (guint i = self->mounted->len; i-- > 0;) {
+        const char *key = self->mounted->pdata[i];
+        g_autoptr(GError) error = NULL;
+
+        if (is_device(key) ? !agent_devices_remove(self->conf, key, &error)
+                           : !agent_hotmount_remove(self->conf, key, &error)) {
+            complain(self, key, error);
+        }
+    }
+    for (guint i = self->removed->len; i-- > 0;) {
+        const char *key = self->removed->pdata[i];
+        g_autoptr(GError) error = NULL;
+
+        if (is_device(key) ? !agent_devices_add(self->before, key, &error)
+                           : !agent_hotmount_add(self->before, key, &error)) {
+            complain(self, key, error);
+        }
+    }
+}
+
 static void
 undo(AgentApply *self)
 {
-    for (guint i = self->mounted->len; i-- > 0;) {
-        g_autoptr(GError) error = NULL;
-
-        if (!agent_hotmount_remove(self->conf, self->mounted->pdata[i],
-                                   &error)) {
-            complain(self, self->mounted->pdata[i], error);
-        }
-    }
+    undo_places(self);
     for (guint i = self->plugged->len; i-- > 0;) {
         g_autoptr(GError) error = NULL;
 
@@ -144,6 +171,7 @@ agent_apply_free(AgentApply *self)
     g_ptr_array_unref(self->to_free);
     g_ptr_array_unref(self->plugged);
     g_ptr_array_unref(self->mounted);
+    g_ptr_array_unref(self->removed);
     g_free(self);
 }
 
@@ -171,6 +199,11 @@ make_volume(AgentApply *self, AgentMount *mount, GError **error)
     g_autoptr(AgentNewVolume) made = NULL;
     guint32 uid, gid;
 
+    /* The first note of ours replaces those of a change that was killed. */
+    if (self->made->len == 0 &&
+        !agent_ops_free_noted(self->before, storages(self), error)) {
+        return FALSE;
+    }
     agent_guestconf_root_ids(self->conf, &uid, &gid);
     made = agent_volumes_make(storages(self), self->ctid, mount->volume, uid,
                               gid, note_volume, self, error);
@@ -252,13 +285,62 @@ is_net(const char *key)
     return agent_guestopt_index(key, "net", 32) >= 0;
 }
 
-/* Devices of a running container come at its next start. */
+/* The value stands in the pending section still. */
 static gboolean
-can_apply(const AgentApply *self, const AgentGuestStep *step)
+can_add_device(const AgentApply *self, const char *key)
 {
-    return !self->is_running || step->live == AGENT_LIVE_FILE ||
-           is_limit(step->key) || is_unused(step->key) || is_net(step->key) ||
-           is_mount(step->key);
+    g_autoptr(AgentGuestConf) then = agent_guestconf_with_pending(self->conf);
+
+    return agent_devices_can_add(then, key);
+}
+
+/* Something in the container may use it: then it goes at the next start. */
+static gboolean
+take_out(AgentApply *self, const char *key)
+{
+    g_autoptr(GError) error = NULL;
+
+    if (is_device(key) ? !agent_devices_remove(self->conf, key, &error)
+                       : !agent_hotmount_remove(self->conf, key, &error)) {
+        g_printerr("%s: stays until the next start: %s\n", key, error->message);
+        return FALSE;
+    }
+    g_ptr_array_add(self->removed, g_strdup(key));
+    return TRUE;
+}
+
+/* May it leave the pending section now? What has to go from the container goes
+ * here already. */
+static gboolean
+can_apply(AgentApply *self, const AgentGuestStep *step)
+{
+    if (!self->is_running || step->live == AGENT_LIVE_FILE ||
+        is_limit(step->key) || is_unused(step->key) || is_net(step->key)) {
+        return TRUE;
+    }
+    if (step->is_deletion) {
+        return (is_mount(step->key) || is_device(step->key)) &&
+               take_out(self, step->key);
+    }
+    return is_mount(step->key) ||
+           (is_device(step->key) && can_add_device(self, step->key));
+}
+
+/* At a start the generator says so. */
+static void
+warn_about_net(const AgentGuestConf *conf, const char *key)
+{
+    const char *value = agent_guestconf_get(conf, key);
+    g_autoptr(AgentNet) net =
+        value != NULL ? agent_net_parse(key, value, NULL) : NULL;
+    g_autoptr(GPtrArray) warnings = g_ptr_array_new_with_free_func(g_free);
+
+    if (net != NULL) {
+        agent_lxcconf_warn_net(net, warnings);
+    }
+    for (guint i = 0; i < warnings->len; i++) {
+        g_printerr("WARN: %s\n", (const char *)warnings->pdata[i]);
+    }
 }
 
 static gboolean
@@ -285,9 +367,12 @@ tell_kernel(AgentApply *self,
             return FALSE;
         }
         g_ptr_array_add(self->plugged, g_strdup(key));
+        warn_about_net(self->conf, key);
     }
-    if (is_mount(key)) {
-        if (!agent_hotmount_add(self->conf, key, error)) {
+    if ((is_mount(key) || is_device(key)) &&
+        agent_guestconf_get(self->conf, key) != NULL) {
+        if (is_mount(key) ? !agent_hotmount_add(self->conf, key, error)
+                          : !agent_devices_add(self->conf, key, error)) {
             return FALSE;
         }
         g_ptr_array_add(self->mounted, g_strdup(key));

@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <string.h>
 #include <sys/statfs.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "common/files.h"
@@ -342,6 +343,47 @@ agent_cgroups_limit(const AgentGuestConf *conf, GError **error)
 
     return limit_controller(ctid, "memory", memory, sizes, error) &&
            limit_controller(ctid, "cpu", cpu, shares, error);
+}
+
+/* --- devices --- */
+
+/* The outer group first: the inner one may not have more. */
+static gboolean
+write_rule(const Hierarchy *hierarchy,
+           guint32 ctid,
+           const char *file,
+           const char *rule,
+           GError **error)
+{
+    static const char *const groups[] = {"", "/ns", NULL};
+
+    for (guint i = 0; groups[i] != NULL; i++) {
+        g_autofree char *path = g_strdup_printf(
+            "%s/lxc/%u%s/%s", hierarchy->base, ctid, groups[i], file);
+        PVE_AUTOFD(fd) = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+
+        if (fd < 0 || !pve_write_all(fd, rule, strlen(rule))) {
+            return pve_errno_error(error, "write", path);
+        }
+    }
+    return TRUE;
+}
+
+gboolean
+agent_cgroups_allow_device(
+    guint32 ctid, char type, dev_t device, gboolean deny_write, GError **error)
+{
+    g_autoptr(GPtrArray) all = hierarchies();
+    const Hierarchy *hierarchy = find_hierarchy(all, "devices");
+    g_autofree char *name =
+        g_strdup_printf("%c %u:%u", type, major(device), minor(device));
+    g_autofree char *deny = g_strconcat(name, " w", NULL);
+    g_autofree char *allow = g_strconcat(name, deny_write ? " r" : " rw", NULL);
+
+    return hierarchy == NULL ||
+           ((!deny_write ||
+             write_rule(hierarchy, ctid, "devices.deny", deny, error)) &&
+            write_rule(hierarchy, ctid, "devices.allow", allow, error));
 }
 
 /* --- CPUs --- */

@@ -12,6 +12,8 @@
 
 #include "agent/core/limits.h"
 
+#include <sys/types.h>
+
 AgentCgroupVersion agent_cgroups_version(const char *controller);
 /* Does the v1 memory controller count swap? */
 gboolean agent_cgroups_has_memsw(void);
@@ -24,6 +26,10 @@ void agent_cgroups_thaw(guint32 ctid);
  * running container. What a controller that is not there would limit is left
  * out. */
 gboolean agent_cgroups_limit(const AgentGuestConf *conf, GError **error);
+/* Lets the running container read and, unless @deny_write, write a device.
+ * Only version 1 has files for that; elsewhere nothing is done. */
+gboolean agent_cgroups_allow_device(
+    guint32 ctid, char type, dev_t device, gboolean deny_write, GError **error);
 /* Gives the running container @count CPUs, 0 for all. */
 gboolean agent_cgroups_set_cpus(guint32 ctid, guint64 count, GError **error);
 /* Returns: (owned) @count of the usable CPUs, chosen at random, as a list of

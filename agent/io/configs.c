@@ -25,6 +25,20 @@ enum {
 
 G_DEFINE_QUARK(agent - ops - error, agent_ops_error)
 
+gboolean
+agent_ops_fail(GError **error, const char *format, ...)
+{
+    g_autofree char *message = NULL;
+    va_list args;
+
+    va_start(args, format);
+    message = g_strdup_vprintf(format, args);
+    va_end(args);
+    g_set_error_literal(error, AGENT_OPS_ERROR, AGENT_OPS_ERROR_FAILED,
+                        message);
+    return FALSE;
+}
+
 char *
 agent_configs_path(const char *node, guint32 ctid)
 {

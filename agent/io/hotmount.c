@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,7 +13,7 @@
 
 #include "agent/io/child.h"
 #include "agent/io/configs.h"
-#include "agent/io/container.h"
+#include "agent/io/inside.h"
 #include "agent/io/mounts.h"
 #include "agent/io/ops.h"
 #include "agent/io/safepath.h"
@@ -28,9 +27,7 @@ typedef struct {
     AgentStorageCfg *cfg;
     char *stage;  /* the directory of staged mounts */
     char *staged; /* that of this one */
-    int monitor;  /* mount namespace of the container's monitor */
-    int mounts;   /* that of the container */
-    int user;     /* its user namespace; -1: the host's */
+    AgentInside inside;
 } Hot;
 
 static void
@@ -40,9 +37,7 @@ hot_clear(Hot *self)
     g_clear_pointer(&self->cfg, agent_storagecfg_free);
     g_clear_pointer(&self->stage, g_free);
     g_clear_pointer(&self->staged, g_free);
-    pve_autofd_clear(&self->monitor);
-    pve_autofd_clear(&self->mounts);
-    pve_autofd_clear(&self->user);
+    agent_inside_clear(&self->inside);
 }
 
 G_DEFINE_AUTO_CLEANUP_CLEAR_FUNC(Hot, hot_clear)
@@ -53,56 +48,6 @@ failed(const Hot *self, const char *what, GError **error)
     g_set_error(error, AGENT_OPS_ERROR, AGENT_OPS_ERROR_FAILED, "%s: %s: %s",
                 self->mount->key, what, g_strerror(errno));
     return FALSE;
-}
-
-/* --- namespaces --- */
-
-/* 0: it is gone. */
-static pid_t
-parent_of(pid_t pid)
-{
-    g_autofree char *path = g_strdup_printf("/proc/%d/stat", (int)pid);
-    g_autoptr(GBytes) bytes = pve_file_read(path, 0, NULL);
-    /* The name in parentheses may have any character. */
-    const char *end =
-        bytes != NULL ? strrchr(g_bytes_get_data(bytes, NULL), ')') : NULL;
-    int parent = 0;
-
-    return end != NULL && sscanf(end, ") %*c %d", &parent) == 1 ? parent : 0;
-}
-
-static int
-namespace_of(pid_t pid, const char *name)
-{
-    g_autofree char *path = g_strdup_printf("/proc/%d/ns/%s", (int)pid, name);
-
-    return open(path, O_RDONLY | O_CLOEXEC);
-}
-
-/* A pid may have been given to another process while we looked: the same init
- * before and after was there all the time. */
-static gboolean
-open_namespaces(Hot *self, GError **error)
-{
-    guint32 ctid = agent_guestconf_ctid(self->conf);
-    pid_t init = agent_container_init_pid(ctid);
-    pid_t monitor = init > 0 ? parent_of(init) : 0;
-
-    if (monitor > 1) {
-        self->monitor = namespace_of(monitor, "mnt");
-        self->mounts = namespace_of(init, "mnt");
-        self->user = agent_guestconf_is_unprivileged(self->conf)
-                         ? namespace_of(init, "user")
-                         : -1;
-    }
-    if (self->monitor < 0 || self->mounts < 0 ||
-        (agent_guestconf_is_unprivileged(self->conf) && self->user < 0) ||
-        agent_container_init_pid(ctid) != init || parent_of(init) != monitor) {
-        g_set_error(error, AGENT_OPS_ERROR, AGENT_OPS_ERROR_FAILED,
-                    "%s: cannot enter the container", self->mount->key);
-        return FALSE;
-    }
-    return TRUE;
 }
 
 static gboolean
@@ -117,7 +62,7 @@ hot_open(Hot *self, const AgentGuestConf *conf, const char *key, GError **error)
     self->stage = g_strdup_printf(PVE_CT_RUN_DIR "/ct-%u.mounts",
                                   agent_guestconf_ctid(conf));
     self->staged = g_build_filename(self->stage, key, NULL);
-    return open_namespaces(self, error);
+    return agent_inside_open(&self->inside, conf, error);
 }
 
 /* --- staging --- */
@@ -154,7 +99,7 @@ stage(gpointer data, char **result, GError **error)
     int fd;
 
     (void)result;
-    if (setns(self->monitor, CLONE_NEWNS) < 0) {
+    if (setns(self->inside.monitor, CLONE_NEWNS) < 0) {
         return failed(self, "cannot enter the monitor's mounts", error);
     }
     if (!make_stage(self, error)) {
@@ -175,8 +120,10 @@ unstage(gpointer data, char **result, GError **error)
     const Hot *self = data;
 
     (void)result;
-    if (setns(self->monitor, CLONE_NEWNS) < 0 ||
-        (umount2(self->staged, UMOUNT_NOFOLLOW) < 0 && errno != EINVAL)) {
+    if (setns(self->inside.monitor, CLONE_NEWNS) < 0 ||
+        /* One that was there at the start was not staged. */
+        (umount2(self->staged, UMOUNT_NOFOLLOW) < 0 && errno != EINVAL &&
+         errno != ENOENT)) {
         return failed(self, "cannot unmount the staged copy", error);
     }
     (void)rmdir(self->staged);
@@ -184,16 +131,6 @@ unstage(gpointer data, char **result, GError **error)
 }
 
 /* --- inside --- */
-
-/* Root of the container: what is made inside belongs to it, and it can do no
- * more than that root could. */
-static gboolean
-become_root(const Hot *self)
-{
-    return self->user < 0 ||
-           (setns(self->user, CLONE_NEWUSER) == 0 && setgroups(0, NULL) == 0 &&
-            setresgid(0, 0, 0) == 0 && setresuid(0, 0, 0) == 0);
-}
 
 static gboolean
 attach(gpointer data, char **result, GError **error)
@@ -204,8 +141,7 @@ attach(gpointer data, char **result, GError **error)
     PVE_AUTOFD(place) = -1;
 
     (void)result;
-    if (setns(self->monitor, CLONE_NEWNS) < 0 || !become_root(self) ||
-        unshare(CLONE_NEWNS) < 0) {
+    if (!agent_inside_enter_locked(&self->inside)) {
         return failed(self, "cannot enter the container", error);
     }
     clone =
@@ -213,7 +149,7 @@ attach(gpointer data, char **result, GError **error)
     if (clone < 0) {
         return failed(self, "cannot clone the staged mount", error);
     }
-    if (setns(self->mounts, CLONE_NEWNS) < 0) {
+    if (setns(self->inside.mounts, CLONE_NEWNS) < 0) {
         return failed(self, "cannot enter the container's mounts", error);
     }
     root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -242,7 +178,7 @@ detach(gpointer data, char **result, GError **error)
     PVE_AUTOFD(place) = -1;
 
     (void)result;
-    if (setns(self->mounts, CLONE_NEWNS) < 0) {
+    if (setns(self->inside.mounts, CLONE_NEWNS) < 0) {
         return failed(self, "cannot enter the container's mounts", error);
     }
     root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -258,7 +194,7 @@ detach(gpointer data, char **result, GError **error)
 gboolean
 agent_hotmount_add(const AgentGuestConf *conf, const char *key, GError **error)
 {
-    g_auto(Hot) self = {.monitor = -1, .mounts = -1, .user = -1};
+    g_auto(Hot) self = {.inside = AGENT_INSIDE_NONE};
 
     if (!hot_open(&self, conf, key, error) ||
         !agent_child_call(stage, &self, NULL, error)) {
@@ -276,7 +212,7 @@ agent_hotmount_remove(const AgentGuestConf *conf,
                       const char *key,
                       GError **error)
 {
-    g_auto(Hot) self = {.monitor = -1, .mounts = -1, .user = -1};
+    g_auto(Hot) self = {.inside = AGENT_INSIDE_NONE};
 
     return hot_open(&self, conf, key, error) &&
            agent_child_call(detach, &self, NULL, error) &&

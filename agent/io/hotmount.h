@@ -21,7 +21,7 @@
 /* Mounts @key of @conf into the running container. */
 gboolean
 agent_hotmount_add(const AgentGuestConf *conf, const char *key, GError **error);
-/* Takes one that agent_hotmount_add() made out again. */
+/* Takes it out; FALSE when something in there uses it. */
 gboolean agent_hotmount_remove(const AgentGuestConf *conf,
                                const char *key,
                                GError **error);

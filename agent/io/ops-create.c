@@ -254,11 +254,10 @@ unpack(Request *self, GError **error)
     return TRUE;
 }
 
-/* Frees the volumes that an aborted creation noted and @conf does not name. */
-static gboolean
-free_noted(const AgentGuestConf *conf,
-           const AgentStorageCfg *cfg,
-           GError **error)
+gboolean
+agent_ops_free_noted(const AgentGuestConf *conf,
+                     const AgentStorageCfg *cfg,
+                     GError **error)
 {
     guint32 ctid = agent_guestconf_ctid(conf);
     g_auto(GStrv) noted = agent_holds_making(ctid, error);
@@ -277,7 +276,7 @@ free_noted(const AgentGuestConf *conf,
 static gboolean
 free_leftovers(const Request *self, GError **error)
 {
-    return free_noted(self->conf, self->cfg, error) &&
+    return agent_ops_free_noted(self->conf, self->cfg, error) &&
            agent_holds_set_making(self->ctid, NULL, error);
 }
 
@@ -514,7 +513,8 @@ check_create(const AgentCreate *what, AgentGuestConf **conf, GError **error)
 
         agent_guestconf_set(trial.conf, "rootfs", rootfs);
     }
-    if (!settle_options(trial.conf, error)) {
+    if (!agent_guestchange_check_whole(trial.conf, error) ||
+        !settle_options(trial.conf, error)) {
         return FALSE;
     }
     *conf = agent_guestconf_copy(trial.conf);
@@ -609,7 +609,7 @@ free_volumes(const AgentGuestConf *conf, GError **error)
             return FALSE;
         }
     }
-    return free_noted(conf, cfg, error);
+    return agent_ops_free_noted(conf, cfg, error);
 }
 
 static gboolean

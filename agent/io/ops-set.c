@@ -9,23 +9,6 @@
 #include "agent/io/ops.h"
 #include "agent/io/settle.h"
 
-static gboolean fail(GError **error, const char *format, ...)
-    G_GNUC_PRINTF(2, 3);
-
-static gboolean
-fail(GError **error, const char *format, ...)
-{
-    g_autofree char *message = NULL;
-    va_list args;
-
-    va_start(args, format);
-    message = g_strdup_vprintf(format, args);
-    va_end(args);
-    g_set_error_literal(error, AGENT_OPS_ERROR, AGENT_OPS_ERROR_FAILED,
-                        message);
-    return FALSE;
-}
-
 /* Each value as it looks from this host. */
 static gboolean
 settle_all(AgentGuestChange *change, guint32 ctid, GError **error)
@@ -53,8 +36,9 @@ check_digest(GBytes *bytes, const char *digest, GError **error)
     g_autofree char *now = g_compute_checksum_for_bytes(G_CHECKSUM_SHA1, bytes);
 
     return digest == NULL || *digest == '\0' || strcmp(digest, now) == 0 ||
-           fail(error, "detected modified configuration - file changed by "
-                       "other user? Try again.");
+           agent_ops_fail(error,
+                          "detected modified configuration - file changed by "
+                          "other user? Try again.");
 }
 
 static gboolean
@@ -79,7 +63,7 @@ run_steps(AgentApply *apply,
             problems->len > 0 ? "\n" : "", step->key, step->key,
             local->message);
     }
-    return problems->len == 0 || fail(error, "%s", problems->str);
+    return problems->len == 0 || agent_ops_fail(error, "%s", problems->str);
 }
 
 gboolean

@@ -16,6 +16,7 @@
 #define AGENT_OPS_H
 
 #include "agent/core/guestchange.h"
+#include "agent/core/storagecfg.h"
 
 #include <glib.h>
 
@@ -34,6 +35,10 @@ typedef enum {
     AGENT_OPS_ERROR_EXISTS,      /* the CTID is taken */
     AGENT_OPS_ERROR_TIMEOUT,     /* container did not stop */
 } AgentOpsError;
+
+/* Sets @error, code FAILED, from a format. Returns FALSE. */
+gboolean agent_ops_fail(GError **error, const char *format, ...)
+    G_GNUC_PRINTF(2, 3);
 
 /* What `pct create` makes. */
 typedef struct {
@@ -76,6 +81,11 @@ gboolean agent_ops_set(guint32 ctid,
                        const char *digest,
                        GPtrArray *warnings,
                        GError **error);
+/* Frees the volumes that an interrupted operation on @conf's container noted in
+ * its record, and that the file does not name. The notes stay. */
+gboolean agent_ops_free_noted(const AgentGuestConf *conf,
+                              const AgentStorageCfg *cfg,
+                              GError **error);
 /* Removes whatever `lock:` stands in the file. A creation under way holds the
  * mutex: then this fails. */
 gboolean agent_ops_unlock(guint32 ctid, GError **error);

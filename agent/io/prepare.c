@@ -5,8 +5,10 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "agent/core/guestopts.h"
@@ -171,8 +173,28 @@ find_nodes(const AgentGuestConf *conf)
     return nodes;
 }
 
+/* Is somebody at the socket of the mknod proxy? Returns: its path, or NULL. */
+static const char *
+find_mknod_proxy(void)
+{
+    static const char *const paths[] = {"/run/pve-lxc-syscalld/socket",
+                                        "/run/pve/lxc-syscalld.sock", NULL};
+
+    for (guint i = 0; paths[i] != NULL; i++) {
+        struct sockaddr_un address = {.sun_family = AF_UNIX};
+        PVE_AUTOFD(fd) = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+        (void)g_strlcpy(address.sun_path, paths[i], sizeof(address.sun_path));
+        if (fd >= 0 && !g_file_test(paths[i], G_FILE_TEST_IS_SYMLINK) &&
+            connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0) {
+            return paths[i];
+        }
+    }
+    return NULL;
+}
+
 static char *
-generate(const AgentGuestConf *conf, GError **error)
+generate(const AgentGuestConf *conf, const char *mknod_proxy, GError **error)
 {
     g_auto(GStrv) includes = list_includes();
     g_autoptr(GHashTable) bridges = find_bridges(conf);
@@ -190,6 +212,7 @@ generate(const AgentGuestConf *conf, GError **error)
         .nodes = nodes,
         .cpus = cpus,
         .script_up = PVE_LIBEXECDIR "/lxcnetaddbr",
+        .mknod_proxy = mknod_proxy,
         .knows_key = agent_container_knows_key,
     };
     char *text = agent_lxcconf_generate(conf, &facts, warnings, error);
@@ -201,7 +224,10 @@ generate(const AgentGuestConf *conf, GError **error)
 }
 
 static gboolean
-write_seccomp(const AgentGuestConf *conf, const char *directory, GError **error)
+write_seccomp(const AgentGuestConf *conf,
+              const char *directory,
+              gboolean has_proxy,
+              GError **error)
 {
     g_autoptr(GBytes) common =
         pve_file_read(INCLUDE_DIR "/common.seccomp", MAX_SECCOMP_BYTES, error);
@@ -211,7 +237,8 @@ write_seccomp(const AgentGuestConf *conf, const char *directory, GError **error)
     if (common == NULL) {
         return FALSE;
     }
-    text = agent_lxcconf_seccomp(conf, g_bytes_get_data(common, NULL));
+    text =
+        agent_lxcconf_seccomp(conf, g_bytes_get_data(common, NULL), has_proxy);
     return text == NULL ||
            pve_file_replace(path, text, strlen(text), 0644, error);
 }
@@ -237,12 +264,13 @@ write_config(const AgentGuestConf *conf, GError **error)
     g_autofree char *directory = g_strdup_printf(PVE_LXC_DIR "/%u", ctid);
     g_autofree char *path = g_build_filename(directory, "config", NULL);
     g_autofree char *draft = g_build_filename(directory, "config.new", NULL);
-    g_autofree char *text = generate(conf, error);
+    const char *mknod_proxy = find_mknod_proxy();
+    g_autofree char *text = generate(conf, mknod_proxy, error);
     gboolean fine;
 
     if (text == NULL || !make_directory(directory, error) ||
         !pve_mkdir_parents(PVE_CT_RUN_DIR, 0755, error) ||
-        !write_seccomp(conf, directory, error)) {
+        !write_seccomp(conf, directory, mknod_proxy != NULL, error)) {
         return FALSE;
     }
     fine = pve_file_replace(draft, text, strlen(text), 0644, error) &&

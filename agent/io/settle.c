@@ -22,23 +22,6 @@ typedef struct {
     guint32 ctid;
 } Setting;
 
-static gboolean fail(GError **error, const char *format, ...)
-    G_GNUC_PRINTF(2, 3);
-
-static gboolean
-fail(GError **error, const char *format, ...)
-{
-    g_autofree char *message = NULL;
-    va_list args;
-
-    va_start(args, format);
-    message = g_strdup_vprintf(format, args);
-    va_end(args);
-    g_set_error_literal(error, AGENT_OPS_ERROR, AGENT_OPS_ERROR_FAILED,
-                        message);
-    return FALSE;
-}
-
 static gboolean
 check_mount(const Setting *self,
             const char *key,
@@ -58,10 +41,12 @@ check_mount(const Setting *self,
         return agent_volumes_check_request(self->cfg, mount->volume, error);
     case AGENT_MOUNT_BIND:
         return (stat(mount->volume, &st) == 0 && S_ISDIR(st.st_mode)) ||
-               fail(error, "directory '%s' does not exist", mount->volume);
+               agent_ops_fail(error, "directory '%s' does not exist",
+                              mount->volume);
     case AGENT_MOUNT_DEVICE:
         return (stat(mount->volume, &st) == 0 && S_ISBLK(st.st_mode)) ||
-               fail(error, "'%s' is not a block device", mount->volume);
+               agent_ops_fail(error, "'%s' is not a block device",
+                              mount->volume);
     case AGENT_MOUNT_VOLUME:
         break;
     }
@@ -69,8 +54,8 @@ check_mount(const Setting *self,
     volume = path != NULL ? agent_volume_parse(mount->volume, error) : NULL;
     return volume != NULL &&
            (volume->owner == 0 || volume->owner == self->ctid ||
-            fail(error, "volume '%s' belongs to CT %u", mount->volume,
-                 volume->owner));
+            agent_ops_fail(error, "volume '%s' belongs to CT %u", mount->volume,
+                           volume->owner));
 }
 
 static gboolean
@@ -82,11 +67,12 @@ check_mtu(const AgentNet *net, GError **error)
         return TRUE;
     }
     if (!agent_link_find(net->bridge, &bridge, NULL)) {
-        return fail(error, "bridge '%s' does not exist", net->bridge);
+        return agent_ops_fail(error, "bridge '%s' does not exist", net->bridge);
     }
     return net->mtu <= bridge.mtu ||
-           fail(error, "%s: MTU size '%u' is bigger than bridge MTU '%u'",
-                net->key, net->mtu, bridge.mtu);
+           agent_ops_fail(error,
+                          "%s: MTU size '%u' is bigger than bridge MTU '%u'",
+                          net->key, net->mtu, bridge.mtu);
 }
 
 /* Stored with its address and type, always. */
@@ -117,11 +103,12 @@ check_device(const char *value, GError **error)
         return FALSE;
     }
     if (stat(path, &st) < 0) {
-        return errno == ENOENT ? fail(error, "Device %s does not exist", path)
-                               : fail(error, "Error accessing device %s", path);
+        return errno == ENOENT
+                   ? agent_ops_fail(error, "Device %s does not exist", path)
+                   : agent_ops_fail(error, "Error accessing device %s", path);
     }
     return S_ISBLK(st.st_mode) || S_ISCHR(st.st_mode) ||
-           fail(error, "%s is not a device", path);
+           agent_ops_fail(error, "%s is not a device", path);
 }
 
 static gboolean
@@ -140,8 +127,9 @@ check_timezone(const char *value, GError **error)
     return strcmp(value, "host") == 0 || strcmp(value, "UTC") == 0 ||
            !g_file_test(ZONEINFO, G_FILE_TEST_IS_DIR) ||
            g_file_test(path, G_FILE_TEST_IS_REGULAR) ||
-           fail(error, "timezone: invalid format - invalid time zone '%s'",
-                value);
+           agent_ops_fail(error,
+                          "timezone: invalid format - invalid time zone '%s'",
+                          value);
 }
 
 static char *

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from cluster import wait_for
 from guests import PVE, create, prepared, template, wait_status  # noqa: F401
 
 CTID = "120"
@@ -166,6 +167,24 @@ def test_failure_leaves_no_volume(stopped):
     assert images(stopped) == before
 
 
+def test_killed_changes_leave_nothing(stopped):
+    """Each is killed at another moment; the next one cleans up after it."""
+    before = images(stopped)
+    for delay_ms in range(5, 125, 10):
+        stopped.run("timeout", "-s", "KILL", f"{delay_ms / 1000}", "pct", "set",
+                    CTID, "--mp0", "local:1,mp=/a", check=False)
+        if "mp0" in config(stopped):
+            change(stopped, "--delete", "mp0")
+            change(stopped, "--delete", "unused0")
+    change(stopped, "--mp0", "local:0,mp=/a")
+    change(stopped, "--delete", "mp0")
+    change(stopped, "--delete", "unused0")
+    assert images(stopped) == before
+    assert not {"mp0", "unused0"} & set(config(stopped))
+    left = stopped.output("ls", "-a", f"{PVE}/nodes/n1/lxc").split()
+    assert left == [".", "..", f"{CTID}.conf"]
+
+
 def test_limits_change_in_the_running_container(running):
     change(running, "--memory", "96", "--swap", "32", "--cpulimit", "0.5",
            "--cpuunits", "50")
@@ -210,11 +229,26 @@ def test_device(cluster, template, unprivileged):
     denied = n1.run("pct", "exec", CTID, "--", "sh", "-c", ": >/dev/net/tun",
                     check=False)
     assert denied.returncode != 0
-    # One more while it runs waits.
-    change(n1, "--dev2", "/dev/null", "--delete", "dev0")
-    lines = n1.output("pct", "pending", CTID).splitlines()
-    assert "new dev2: /dev/null" in lines
-    assert "del dev0: /dev/fuse,mode=0640,uid=7,gid=8" in lines
+    change(n1, "--dev2", "/dev/loop-control,mode=0600,uid=5")
+    assert inside(n1, "stat", "-c", "%F %a %u", "/dev/loop-control").strip() \
+        == "character special file 600 5"
+    inside(n1, "sh", "-c", ": <>/dev/loop-control")
+    # A hostile place is refused, and nothing of the change stays.
+    name = f"pct-{cluster.index}-{unprivileged}"
+    n1.run("sh", "-c", f"mkdir -p /dev/{name}; mknod /dev/{name}/zero c 1 5")
+    inside(n1, "ln", "-s", "/tmp", f"/dev/{name}")
+    bad = refused(n1, "--dev3", f"/dev/{name}/zero")
+    assert "dev3: unable to hotplug dev3: symlink encountered" in bad
+    assert "zero" not in inside(n1, "ls", "/tmp")
+    n1.run("rm", "-r", f"/dev/{name}")
+    bad = refused(n1, "--dev3", "/dev/kmsg", "--net0", "name=e,bridge=nosuch")
+    assert "unable to hotplug net0" in bad
+    assert not n1.ok("pct", "exec", CTID, "--", "test", "-e", "/dev/kmsg")
+    # It goes, also what was there at the start.
+    change(n1, "--delete", "dev0,dev2")
+    assert not {"dev0", "dev2"} & set(config(n1, "--current"))
+    for path in ("/dev/fuse", "/dev/loop-control"):
+        assert not n1.ok("pct", "exec", CTID, "--", "test", "-c", path)
     n1.run("pct", "stop", CTID)
     assert not n1.ok("mountpoint", "-q", f"/var/lib/lxc/{CTID}/passthrough")
 
@@ -284,7 +318,8 @@ def test_interface_of_a_running_container(cluster, running):
     change(running, "--net0", f"{other},ip=10.99.{cluster.index}.121/24")
     shown = inside(running, "ip", "addr", "show", "eth0")
     assert f"10.99.{cluster.index}.121/24" in shown and ip not in shown
-    change(running, "--net0", f"{other},link_down=1")
+    told = change(running, "--net0", f"{other},link_down=1,rate=3").stderr
+    assert "WARN: net0: 'rate' is not supported and ignored" in told
     assert "veth120i0" not in running.output("ls",
                                              "/sys/class/net/vmbr0/brif")
     change(running, "--net0", f"name=lan0,bridge=vmbr0,hwaddr={address}")
@@ -336,6 +371,33 @@ def test_hot_mount_point_stays_read_only_and_inside(running):
         assert "mp1: unable to hotplug mp1: symlink" in bad, bad
     assert "/srv/shown" not in running.read("/proc/mounts")
     assert not running.ok("test", "-e", "/tmp/x")
+
+
+def test_mount_point_goes_unless_it_is_used(running):
+    change(running, "--mp0", "local:0,mp=/data")
+    running.run("pct", "stop", CTID)
+    running.run("pct", "start", CTID)
+    wait_status(running, CTID, "running")
+    change(running, "--mp1", "local:0,mp=/keep", "--mp2", "local:0,mp=/more")
+    running.run("pct", "exec", CTID, "--", "sh", "-c",
+                "cd /keep; sleep 1000 >/dev/null 2>&1 & echo $! >/pid")
+    told = change(running, "--delete", "mp0,mp1,mp2").stderr
+    # The kernel locks what an unprivileged container started with.
+    assert "mp0: stays until the next start: " in told
+    assert "mp1: stays until the next start: " in told
+    mounts = inside(running, "cat", "/proc/mounts")
+    assert " /data " in mounts and " /keep " in mounts
+    assert " /more " not in mounts
+    now = config(running, "--current")
+    assert {"mp0", "mp1"} < set(now) and "mp2" not in now
+    assert "del mp1: " in running.output("pct", "pending", CTID)
+    # What went is back when the change fails.
+    inside(running, "sh", "-c", "kill $(cat /pid)")
+    change(running, "--revert", "mp1")
+    bad = refused(running, "--delete", "mp1", "--net0",
+                  "name=eth0,bridge=nosuch")
+    assert "unable to hotplug net0" in bad
+    assert " /keep " in inside(running, "cat", "/proc/mounts")
 
 
 def test_failure_takes_hot_changes_back(running):
@@ -409,6 +471,35 @@ def test_hookscript(cluster, stopped):
                                               "pre-stop", "post-stop"]
     change(n, "--delete", "hookscript")
     n.run("rm", f"{PVE}/storage.cfg", "/root/fail-pre-stop")
+
+
+def test_without_quorum_or_agent(cluster, stopped):
+    change(stopped, "--state", "stopped")
+    cluster.cut(["n1"])
+    wait_for(lambda: not stopped.is_writable(), 30, "n1 still feels quorate")
+    bad = stopped.run("pct", "set", CTID, "--tty", "1", check=False)
+    assert bad.returncode == 255
+    assert "cluster not ready - no quorum?" in bad.stderr
+    assert config(stopped)["state"] == "stopped"
+    assert "cur state: stopped" in stopped.output("pct", "pending", CTID)
+    assert CTID in stopped.output("pct", "list")
+    cluster.heal()
+    cluster.wait_quorate()
+
+
+def test_agent_applies_pending_changes_of_an_edited_file(stopped):
+    text = stopped.read(conf_path(stopped))
+    stopped.write("/root/120.conf", text + "state: started\n\n[pve:pending]\n"
+                  "delete: swap\nmp0: local:0,mp=/data\ntty: 1\n")
+    stopped.run("cp", "/root/120.conf", conf_path(stopped))
+    wait_status(stopped, CTID, "running")
+    now = config(stopped, "--current")
+    assert now["tty"] == 1 and "swap" not in now
+    assert now["mp0"].startswith("local:120/subvol-120-disk-1.subvol,")
+    assert " /data " in inside(stopped, "cat", "/proc/mounts")
+    assert "[pve:pending]" not in stopped.read(conf_path(stopped))
+    change(stopped, "--state", "stopped")
+    wait_status(stopped, CTID, "stopped", 90)
 
 
 def test_from_another_node(cluster, stopped):

@@ -57,6 +57,6 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (text != NULL) {
         check_lines(text);
     }
-    seccomp = agent_lxcconf_seccomp(conf, "2\ndenylist\n");
+    seccomp = agent_lxcconf_seccomp(conf, "2\ndenylist\n", TRUE);
     return 0;
 }

@@ -63,7 +63,7 @@ def container_options():
            "--password", "--pool", "--restore", "--ssh-public-keys", "--start",
            "--storage", "--unique", "--delete", "--digest", "--revert"}
     for name in sorted((set(at["create"]) | set(at["set"])) - own):
-        row = list(at["create"].get(name) or at["set"][name])
+        row = list(at["set"].get(name) or at["create"][name])
         if name not in at["create"]:
             row[2] += " Not at creation."
         elif name not in at["set"]:

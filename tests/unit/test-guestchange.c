@@ -99,12 +99,11 @@ test_running(void)
           "hostname: x\nmemory: 256\n\n[pve:pending]\ntty: 1\n");
     check("arch: amd64\nnet10: name=a\n", "-arch,net10", TRUE,
           "arch: amd64\n\n[pve:pending]\ndelete: arch\n");
-    /* A new mount point is made at once, a changed or deleted one later. */
+    /* A mount point comes and goes at once, a changed one later. */
     check("memory: 512\n", "mp0=/x,mp=/a", TRUE,
           "memory: 512\nmp0: /x,mp=/a\n");
     check("mp0: /x,mp=/a\nmp1: /y,mp=/b\n", "mp0=/x,mp=/c -mp1", TRUE,
-          "mp0: /x,mp=/a\nmp1: /y,mp=/b\n\n[pve:pending]\ndelete: mp1\n"
-          "mp0: /x,mp=/c\n");
+          "mp0: /x,mp=/a\n\n[pve:pending]\nmp0: /x,mp=/c\n");
     check("unused0: local:105/a.raw\n", "-unused0 unused1=local:105/b.raw",
           TRUE,
           "\n[pve:pending]\n"
@@ -206,6 +205,29 @@ test_contradictions(void)
           "entry 'g 0 0 10'");
     check("", "mp0=/x,mp=/a,idmap=u:0:0:10;g:0:0:10", FALSE,
           "mp0: /x,mp=/a,idmap=u:0:0:10;g:0:0:10\n");
+}
+
+static void
+check_whole(const char *text, const char *expected)
+{
+    g_autoptr(AgentGuestConf) conf = parse(text);
+    g_autoptr(GError) error = NULL;
+
+    g_assert_cmpint(agent_guestchange_check_whole(conf, &error), ==,
+                    expected == NULL);
+    g_assert_cmpstr(error != NULL ? error->message : NULL, ==, expected);
+}
+
+static void
+test_whole(void)
+{
+    check_whole("rootfs: local:4\nmp0: /x,mp=/a\nmp1: /x,mp=/b\n"
+                "net0: name=a\nnet1: name=b\n",
+                NULL);
+    check_whole("mp0: /x,mp=/a\nmp1: /x,mp=/a/\n",
+                "mp0: mount target '/a' is already used by mp1");
+    check_whole("net0: name=a\nnet3: name=a\n",
+                "net0: interface name 'a' is already used by net3");
 }
 
 static void
@@ -320,6 +342,7 @@ main(int argc, char **argv)
     g_test_add_func("/guestchange/too-many-unused", test_too_many_unused);
     g_test_add_func("/guestchange/messages", test_messages);
     g_test_add_func("/guestchange/contradictions", test_contradictions);
+    g_test_add_func("/guestchange/whole", test_whole);
     g_test_add_func("/guestchange/warnings", test_warnings);
     g_test_add_func("/guestchange/order", test_order);
     g_test_add_func("/guestchange/limits", test_limits);

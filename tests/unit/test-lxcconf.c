@@ -130,7 +130,6 @@ test_privileged_v1(void)
         "lxc.cgroup2.memory.max: 5\ndev0: /dev/null\n"
         "dev2: /dev/sd a,deny-write=1\ndev10: /dev/loop-control\n",
         AGENT_CGROUP_V1, "lxc-privileged-v1.conf",
-        "feature 'mknod' is not supported and ignored\n"
         "dev10: the control of loop devices is not passed through\n"
         "net2: 'tag' and 'trunks' are not supported and ignored\n"
         "net2: 'firewall' is not supported and ignored\n"
@@ -181,15 +180,88 @@ test_seccomp(void)
     g_autoptr(AgentGuestConf) keyctl =
         parse("unprivileged: 1\nfeatures: keyctl=1\n");
     g_autoptr(AgentGuestConf) privileged = parse("memory: 16\n");
-    g_autofree char *a = agent_lxcconf_seccomp(plain, "2\ndenylist\n[all]");
-    g_autofree char *b = agent_lxcconf_seccomp(keyctl, "2\n");
+    g_autofree char *a =
+        agent_lxcconf_seccomp(plain, "2\ndenylist\n[all]", TRUE);
+    g_autofree char *b = agent_lxcconf_seccomp(keyctl, "2\n", TRUE);
 
     g_assert_cmpstr(a, ==,
                     "2\ndenylist\n[all]\n"
                     "ioctl errno 1 [1,0x9400,SCMP_CMP_MASKED_EQ,0xff00]\n"
                     "keyctl errno 38\nsocket errno 97 [0,38,SCMP_CMP_EQ]\n");
     g_assert_null(strstr(b, "keyctl"));
-    g_assert_null(agent_lxcconf_seccomp(privileged, "2\n"));
+    g_assert_null(agent_lxcconf_seccomp(privileged, "2\n", TRUE));
+}
+
+/* The proxy's lines, only where somebody answers. */
+static void
+test_mknod(void)
+{
+    static const char text[] =
+        BASE "unprivileged: 1\nfeatures: mknod=1,keyctl=1\n";
+    g_autoptr(AgentGuestConf) conf = parse(text);
+    g_autoptr(GHashTable) bridges = bridges_new();
+    g_autoptr(GHashTable) nodes = nodes_new();
+    g_autoptr(GPtrArray) warnings = g_ptr_array_new_with_free_func(g_free);
+    AgentLxcFacts facts = facts_of(AGENT_CGROUP_V2, bridges, nodes);
+    g_autofree char *without =
+        agent_lxcconf_generate(conf, &facts, warnings, NULL);
+    g_autofree char *with = NULL;
+    g_autofree char *rules = agent_lxcconf_seccomp(conf, "2\n", TRUE);
+    g_autofree char *plain = agent_lxcconf_seccomp(conf, "2\n", FALSE);
+
+    g_assert_null(strstr(without, "notify"));
+    g_assert_cmpuint(warnings->len, ==, 1);
+    facts.mknod_proxy = "/run/pve-lxc-syscalld/socket";
+    with = agent_lxcconf_generate(conf, &facts, warnings, NULL);
+    g_assert_nonnull(strstr(
+        with, "lxc.seccomp.notify.proxy = unix:/run/pve-lxc-syscalld/socket\n"
+              "lxc.seccomp.notify.cookie = 100\n"
+              "lxc.seccomp.profile = /var/lib/lxc/100/rules.seccomp\n"));
+    g_assert_cmpuint(warnings->len, ==, 1);
+    g_assert_null(strstr(plain, "mknod"));
+    g_assert_cmpstr(rules, ==,
+                    "2\nioctl errno 1 [1,0x9400,SCMP_CMP_MASKED_EQ,0xff00]\n"
+                    "mknod notify [1,8192,SCMP_CMP_MASKED_EQ,61440]\n"
+                    "mknod notify [1,24576,SCMP_CMP_MASKED_EQ,61440]\n"
+                    "mknodat notify [2,8192,SCMP_CMP_MASKED_EQ,61440]\n"
+                    "mknodat notify [2,24576,SCMP_CMP_MASKED_EQ,61440]\n"
+                    "socket errno 97 [0,38,SCMP_CMP_EQ]\n");
+}
+
+static void
+check_warning(const char *text, const char *expected)
+{
+    g_autoptr(AgentGuestConf) conf = parse(text);
+    g_autoptr(GHashTable) bridges = bridges_new();
+    g_autoptr(GHashTable) nodes = nodes_new();
+    g_autoptr(GPtrArray) warnings = g_ptr_array_new_with_free_func(g_free);
+    AgentLxcFacts facts = facts_of(AGENT_CGROUP_V2, bridges, nodes);
+    g_autofree char *made =
+        agent_lxcconf_generate(conf, &facts, warnings, NULL);
+
+    g_assert_nonnull(made);
+    g_assert_cmpuint(warnings->len, ==, 1);
+    g_assert_cmpstr(warnings->pdata[0], ==, expected);
+}
+
+static void
+test_warnings(void)
+{
+    check_warning(BASE "unprivileged: 1\nfeatures: mknod=1,keyctl=1\n"
+                       "lxc.seccomp.profile: /x\n",
+                  "explicitly configured lxc.seccomp.profile overrides the "
+                  "following settings: keyctl, mknod");
+    check_warning(BASE "features: fuse=1,nesting=1,mount=nfs\n"
+                       "lxc.apparmor.profile: unconfined\n",
+                  "explicitly configured lxc.apparmor.profile overrides the "
+                  "following settings: features:fuse, features:mount, "
+                  "features:nesting");
+    check_warning(BASE "lxc.idmap: u 0 100000 65536\n"
+                       "lxc.idmap: u 1000 1000 1\n",
+                  "lxc.idmap: invalid map entry 'u 1000 1000 1': container "
+                  "uid 1000 is also mapped by entry 'u 0 100000 65536'");
+    check_warning(BASE "lxc.idmap: what\n",
+                  "lxc.idmap: failed to parse idmap: what");
 }
 
 int
@@ -200,5 +272,7 @@ main(int argc, char **argv)
     g_test_add_func("/lxcconf/privileged-v1", test_privileged_v1);
     g_test_add_func("/lxcconf/errors", test_errors);
     g_test_add_func("/lxcconf/seccomp", test_seccomp);
+    g_test_add_func("/lxcconf/mknod", test_mknod);
+    g_test_add_func("/lxcconf/warnings", test_warnings);
     return g_test_run();
 }
