@@ -356,6 +356,10 @@ on_tree_settled(gpointer data, const CfsEffect *effect)
 {
     Daemon *self = data;
 
+    if (self->corosync_conf != NULL) {
+        cfs_corosync_conf_on_settled(self->corosync_conf, effect->settled.entry,
+                                     effect->settled.node);
+    }
     if (self->ipc != NULL) {
         cfs_ipc_on_settled(self->ipc, effect);
     }
@@ -552,11 +556,11 @@ on_message(gpointer data, CfsMember sender, GBytes *bytes)
 }
 
 static void
-on_quorum(gpointer data, gboolean quorate)
+on_quorum(gpointer data, gboolean quorate, guint n_nodes)
 {
     Daemon *self = data;
 
-    cfs_effects_quorum(self->effects, quorate);
+    cfs_effects_quorum(self->effects, quorate, n_nodes);
 }
 
 static void
@@ -613,7 +617,7 @@ join_cluster(Daemon *self)
         cfs_status_effects_join(self->status_effects);
     } else {
         g_message("local mode: no cluster, always quorate");
-        cfs_effects_quorum(self->effects, TRUE);
+        cfs_effects_quorum(self->effects, TRUE, 1);
         self->group = cfs_group_alone_new(&handler);
     }
     cfs_effects_set_group(self->effects, self->group);
@@ -678,8 +682,7 @@ start(Daemon *self, GError **error)
         !cfs_fuse_start(self->fuse, PVE_MOUNT_DIR, error)) {
         return FALSE;
     }
-    self->ipc =
-        cfs_ipc_new(self->effects, self->group_id, self->start_time);
+    self->ipc = cfs_ipc_new(self->effects, self->group_id, self->start_time);
     join_cluster(self);
     return TRUE;
 }

@@ -7,6 +7,7 @@
 struct CfsMetrics {
     guint64 values[CFS_METRIC_COUNT];
     CfsTiming timings[CFS_TIMING_COUNT];
+    GHashTable *clocks; /* node id -> gint64, by which it is ahead */
     CfsMetricsCollect collect;
     gpointer data;
 };
@@ -132,6 +133,9 @@ static const Row rows[CFS_METRIC_COUNT] = {
     [CFS_METRIC_START_TIME] = {"process_start_time_seconds", NULL, "gauge",
                                "When the daemon was started, since the "
                                "epoch."},
+    [CFS_METRIC_BUILD] = {"pmxcfs_build_info",
+                          "version=\"" PACKAGE_VERSION "\"", "gauge",
+                          "The running version."},
 };
 
 #define CHANGE(operation)                                                      \
@@ -181,13 +185,20 @@ cfs_timing_add(CfsTiming *self, gint64 took_us)
 CfsMetrics *
 cfs_metrics_new(void)
 {
-    return g_new0(CfsMetrics, 1);
+    CfsMetrics *self = g_new0(CfsMetrics, 1);
+
+    self->clocks = g_hash_table_new_full(NULL, NULL, NULL, g_free);
+    self->values[CFS_METRIC_BUILD] = 1;
+    return self;
 }
 
 void
 cfs_metrics_free(CfsMetrics *self)
 {
-    g_free(self);
+    if (self != NULL) {
+        g_hash_table_unref(self->clocks);
+        g_free(self);
+    }
 }
 
 void
@@ -231,6 +242,22 @@ cfs_metrics_set_timing(CfsMetrics *self,
     if (self != NULL) {
         self->timings[kind] = *timing;
     }
+}
+
+void
+cfs_metrics_set_clock(CfsMetrics *self, guint32 nodeid, gint64 ahead_s)
+{
+    gint64 *value;
+
+    if (self == NULL) {
+        return;
+    }
+    value = g_hash_table_lookup(self->clocks, GUINT_TO_POINTER(nodeid));
+    if (value == NULL) {
+        value = g_new0(gint64, 1);
+        g_hash_table_insert(self->clocks, GUINT_TO_POINTER(nodeid), value);
+    }
+    *value = ahead_s;
 }
 
 /* The text ---------------------------------------------------------------- */
@@ -285,6 +312,24 @@ append_timing(GString *text, const Row *row, const CfsTiming *timing)
                            row->family, label, count);
 }
 
+static void
+append_clocks(GString *text, GHashTable *clocks)
+{
+    static const Row row = {"pmxcfs_clock_ahead_seconds", NULL, "gauge",
+                            "By how much a member's clock was ahead of this "
+                            "node's when its last message came."};
+    GHashTableIter iter;
+    gpointer id, value;
+
+    append_head(text, &row);
+    g_hash_table_iter_init(&iter, clocks);
+    while (g_hash_table_iter_next(&iter, &id, &value)) {
+        g_string_append_printf(text, "%s{nodeid=\"%u\"} %" G_GINT64_FORMAT "\n",
+                               row.family, GPOINTER_TO_UINT(id),
+                               *(gint64 *)value);
+    }
+}
+
 char *
 cfs_metrics_text(CfsMetrics *self)
 {
@@ -296,6 +341,7 @@ cfs_metrics_text(CfsMetrics *self)
     for (guint i = 0; i < CFS_METRIC_COUNT; i++) {
         append_value(text, &rows[i], self->values[i]);
     }
+    append_clocks(text, self->clocks);
     for (guint i = 0; i < CFS_TIMING_COUNT; i++) {
         append_timing(text, &timing_rows[i], &self->timings[i]);
     }

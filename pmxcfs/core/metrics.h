@@ -70,6 +70,7 @@ typedef enum {
     CFS_METRIC_MEMORY,
     CFS_METRIC_DISK_BYTES_WRITTEN,
     CFS_METRIC_START_TIME,
+    CFS_METRIC_BUILD,
     CFS_METRIC_COUNT,
 } CfsMetric;
 
@@ -113,6 +114,10 @@ void cfs_metrics_observe(CfsMetrics *self, CfsTimingKind kind, gint64 took_us);
 void cfs_metrics_set_timing(CfsMetrics *self,
                             CfsTimingKind kind,
                             const CfsTiming *timing);
+
+/* By how much the clock of a member was ahead of ours, or behind (negative),
+ * when its last message came. */
+void cfs_metrics_set_clock(CfsMetrics *self, guint32 nodeid, gint64 ahead_s);
 
 /* Returns: (owned) all of them. */
 char *cfs_metrics_text(CfsMetrics *self);

@@ -138,7 +138,8 @@ advance(CfsReplica *self)
     CfsFlushMessage flush;
 
     if (self->mode != CFS_MODE_SYNCED || b->is_asked ||
-        cfs_terms_is_beginning(self->terms) || g_queue_is_empty(&b->waiting)) {
+        cfs_terms_is_beginning(self->terms) || g_queue_is_empty(&b->waiting) ||
+        cfs_replica_awaits_peers(self)) {
         return;
     }
     if (needs_group(self)) {
@@ -161,7 +162,8 @@ on_own_flush(CfsReplica *self, int problem)
     if (problem != 0) {
         answer_up_to(self, b->flush_version, problem, CFS_SYNC_LEVEL_LOCAL);
     } else if (!needs_group(self) && self->mode == CFS_MODE_SYNCED &&
-               !cfs_terms_is_beginning(self->terms)) {
+               !cfs_terms_is_beginning(self->terms) &&
+               !cfs_replica_awaits_peers(self)) {
         answer_up_to(self, b->flush_version, 0,
                      cfs_terms_has_majority(self->terms)
                          ? CFS_SYNC_LEVEL_MAJORITY
@@ -468,5 +470,8 @@ cfs_replica_expire_barriers(CfsReplica *self)
            self->event->clock_ms - first->since_ms > HOLD_MS) {
         answer(self, first->id, EIO, CFS_SYNC_LEVEL_LOCAL);
         g_free(g_queue_pop_head(waiting));
+    }
+    if (self->barriers.flushing == 0) {
+        advance(self); /* what waited for peers */
     }
 }

@@ -442,6 +442,22 @@ submit(CfsReplica *self, guint64 id, CfsOp *op)
     cfs_replica_send_op(self, op, id);
 }
 
+/* After this time daemons that could have joined are taken for dead. */
+#define PEERS_MS 5000
+
+/* Corosync sees a majority of the node list, but it is not in our group yet: a
+ * cut heals, and daemons that left for it come back one after the other. What
+ * we did now, on a copy that may be old, theirs would overrule, and an fsync
+ * would have reached ourselves alone. */
+gboolean
+cfs_replica_awaits_peers(CfsReplica *self)
+{
+    return !cfs_terms_is_majority(self->terms,
+                                  cfs_sync_n_members(self->sync)) &&
+           cfs_terms_is_majority(self->terms, self->n_quorum_nodes) &&
+           self->event->clock_ms - self->changed_ms < PEERS_MS;
+}
+
 /* What this node can say at once. 0: it must go to the group. */
 static int
 refuse_request(CfsReplica *self)
@@ -467,7 +483,7 @@ cfs_replica_on_request(CfsReplica *self)
         return;
     }
     op = cfs_op_copy(self->event->request.op);
-    if (self->mode == CFS_MODE_SYNCED) {
+    if (self->mode == CFS_MODE_SYNCED && !cfs_replica_awaits_peers(self)) {
         submit(self, id, op);
         cfs_op_free(op);
     } else {
@@ -485,7 +501,7 @@ cfs_replica_submit_held(CfsReplica *self)
 {
     Held *held;
 
-    while (self->mode == CFS_MODE_SYNCED &&
+    while (self->mode == CFS_MODE_SYNCED && !cfs_replica_awaits_peers(self) &&
            (held = g_queue_pop_head(&self->held)) != NULL) {
         submit(self, held->id, held->op);
         cfs_replica_held_free(held);
@@ -571,6 +587,11 @@ cfs_replica_on_tick(CfsReplica *self)
 void
 cfs_replica_on_quorum(CfsReplica *self)
 {
+    if (self->event->n_quorum_nodes != self->n_quorum_nodes ||
+        self->event->quorate != self->quorate) {
+        self->n_quorum_nodes = self->event->n_quorum_nodes;
+        self->changed_ms = self->event->clock_ms;
+    }
     if (self->event->quorate == self->quorate) {
         return;
     }

@@ -85,6 +85,8 @@ struct CfsReplica {
 
     CfsMember self;
     gboolean quorate;
+    guint n_quorum_nodes;
+    gint64 changed_ms; /* when members or quorum changed last */
     int store_errno;
     CfsEpoch epoch;
     guint32 epoch_counter;
@@ -165,6 +167,8 @@ void cfs_replica_on_normal(CfsReplica *self,
 void cfs_replica_on_append(CfsReplica *self,
                            const CfsHeader *header,
                            PveReader *reader);
+/* Others are about to join, perhaps with a newer copy: nothing begins. */
+gboolean cfs_replica_awaits_peers(CfsReplica *self);
 void cfs_replica_on_request(CfsReplica *self);
 void cfs_replica_submit_held(CfsReplica *self);
 void cfs_replica_repair_phantoms(CfsReplica *self);

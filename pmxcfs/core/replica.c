@@ -482,6 +482,7 @@ on_confchg(CfsReplica *self)
     if (self->mode == CFS_MODE_LEAVE || self->mode == CFS_MODE_VERSION_ERROR) {
         return;
     }
+    self->changed_ms = self->event->clock_ms;
     cfs_replica_limit_acked(self);
     new_epoch(self);
     cfs_replica_reset_barriers(self);

@@ -64,7 +64,10 @@ typedef struct {
             CfsMember sender;
             GBytes *bytes; /* borrowed */
         } message;
-        gboolean quorate;
+        struct {
+            gboolean quorate;
+            guint n_quorum_nodes; /* whom corosync sees; 0: not known */
+        };
         int store_errno;
         guint64 sync_id; /* SYNC, SYNC_CANCEL: the caller's, never 0 */
         struct {

@@ -121,9 +121,12 @@ make_dump(CfsRrdTable *self)
 
     keys = g_list_sort(g_hash_table_get_keys(self->entries), compare_keys);
     for (GList *l = keys; l != NULL; l = l->next) {
+        const Entry *entry = g_hash_table_lookup(self->entries, l->data);
+
+        g_assert(entry != NULL);
         append_line(out, l->data);
         g_string_append_c(out, ':');
-        append_line(out, cfs_rrd_table_get(self, l->data));
+        append_line(out, entry->value);
         g_string_append_c(out, '\n');
     }
     return g_string_free(out, FALSE);

@@ -32,6 +32,10 @@ enum {
 #define REJOIN_DOUBLINGS 8u
 #define REJOIN_PEACE_MS 60000
 #define NEWER_PROTOCOL_MS 60000u
+/* A member that does not answer stops no work here, but the others' news. */
+#define PATIENCE_MS 5000
+/* A peer that sends nonsense must not fill our log. */
+#define COMPLAIN_MS 10000
 
 /* A normal message that waits for the end of a synchronisation. */
 typedef struct {
@@ -63,6 +67,9 @@ struct CfsStatus {
     gsize early_bytes;
     guint leaves; /* in a row */
     gint64 synced_since_ms;
+    gint64 sync_since_ms;
+    gboolean has_complained_of_sync;
+    gint64 next_complaint_ms;
     guint32 now; /* of the last event */
 
     GQueue unsent_keys;    /* of char * */
@@ -193,6 +200,17 @@ wake(CfsStatus *self)
     if (self->wake != NULL) {
         self->wake(self->wake_data);
     }
+}
+
+/* Now and then, else nobody reads the log. */
+static GLogLevelFlags
+complaint(CfsStatus *self)
+{
+    if (self->event->clock_ms < self->next_complaint_ms) {
+        return G_LOG_LEVEL_DEBUG;
+    }
+    self->next_complaint_ms = self->event->clock_ms + COMPLAIN_MS;
+    return G_LOG_LEVEL_WARNING;
 }
 
 static CfsStatusEffect *
@@ -450,7 +468,7 @@ apply_update(CfsStatus *self, CfsMember sender, PveReader *reader)
     gboolean is_taken;
 
     if (field == NULL || memchr(field, '\0', KEY_FIELD) == NULL) {
-        trace(self, G_LOG_LEVEL_WARNING,
+        trace(self, complaint(self),
               "ignore malformed status update of member %u/%u", sender.nodeid,
               sender.pid);
         return;
@@ -464,7 +482,7 @@ apply_update(CfsStatus *self, CfsMember sender, PveReader *reader)
         is_taken = take_key(self, sender.nodeid, key, value);
     }
     if (!is_taken) {
-        trace(self, G_LOG_LEVEL_WARNING,
+        trace(self, complaint(self),
               "ignore status update of member %u/%u: '%s' with %" G_GSIZE_FORMAT
               " bytes",
               sender.nodeid, sender.pid, key, size);
@@ -668,7 +686,7 @@ on_state(CfsStatus *self, const CfsHeader *header, PveReader *reader)
         on_all_states(self);
         break;
     case CFS_SYNC_REFUSED:
-        trace(self, G_LOG_LEVEL_WARNING,
+        trace(self, complaint(self),
               "ignore state of %u/%u: no member, or its second", sender.nodeid,
               sender.pid);
         break;
@@ -720,7 +738,7 @@ on_message(CfsStatus *self)
         break;
     case CFS_PARSE_MALFORMED:
     case CFS_PARSE_OLDER:
-        trace(self, G_LOG_LEVEL_WARNING, "ignore malformed message of %u/%u",
+        trace(self, complaint(self), "ignore malformed message of %u/%u",
               self->event->message.sender.nodeid,
               self->event->message.sender.pid);
         return;
@@ -771,6 +789,8 @@ start_sync(CfsStatus *self)
         resend_early(self);
     }
     self->mode = CFS_STATUS_START_SYNC;
+    self->sync_since_ms = self->event->clock_ms;
+    self->has_complained_of_sync = FALSE;
     trace(self, G_LOG_LEVEL_MESSAGE, "starting data syncronisation");
     if (cfs_sync_lowest_nodeid(self->sync) == self->self.nodeid) {
         send_state_message(self, CFS_MESSAGE_SYNC_START, NULL);
@@ -831,15 +851,35 @@ on_disconnected(CfsStatus *self)
     self->mode = CFS_STATUS_START;
 }
 
+/* There is no way to go on without them: the others would wait for us. */
+static void
+complain_of_sync(CfsStatus *self)
+{
+    g_autofree char *missing = NULL;
+
+    if (self->mode != CFS_STATUS_START_SYNC || self->has_complained_of_sync ||
+        self->event->clock_ms - self->sync_since_ms < PATIENCE_MS) {
+        return;
+    }
+    self->has_complained_of_sync = TRUE;
+    missing = cfs_sync_describe(self->sync, CFS_SYNC_SILENT);
+    trace(self, G_LOG_LEVEL_WARNING,
+          "for %d ms no state of the members %s: keys and log entries of all "
+          "nodes wait until they answer or are gone",
+          PATIENCE_MS, missing);
+}
+
 static void
 on_flush(CfsStatus *self)
 {
     CfsStatusEffect *effect;
 
+    complain_of_sync(self);
     while ((effect = g_queue_pop_head(&self->pending)) != NULL) {
         g_queue_push_tail(self->effects, effect);
     }
-    if (self->mode == CFS_STATUS_SYNCED && has_company(self)) {
+    if (!self->event->is_busy && self->mode == CFS_STATUS_SYNCED &&
+        has_company(self)) {
         send_unsent_keys(self);
         send_logs(self);
         if (self->is_ip_unsent) {

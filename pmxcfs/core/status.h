@@ -50,7 +50,7 @@ typedef enum {
     CFS_STATUS_DISCONNECTED, /* the group is gone or was left */
     CFS_STATUS_CONFCHG,      /* the group's members */
     CFS_STATUS_MESSAGE,      /* one message, in the total order */
-    CFS_STATUS_FLUSH,        /* what waits can be sent; at least each second */
+    CFS_STATUS_FLUSH,        /* something may wait; at least each second */
 } CfsStatusEventKind;
 
 typedef struct {
@@ -68,6 +68,7 @@ typedef struct {
             CfsMember sender;
             GBytes *bytes; /* borrowed */
         } message;
+        gboolean is_busy; /* FLUSH: the group has no room now */
     };
 } CfsStatusEvent;
 

@@ -577,6 +577,12 @@ holds(const CfsTermMessage *leader, const CfsTermStart *start, guint64 version)
     return FALSE;
 }
 
+static gboolean
+is_comparable(const CfsTermRecord *record, const Member *leader)
+{
+    return leader->term != NULL && record->n_history > 0;
+}
+
 gboolean
 cfs_terms_is_comparable(CfsTerms *self,
                         const CfsTermRecord *record,
@@ -584,7 +590,7 @@ cfs_terms_is_comparable(CfsTerms *self,
 {
     const Member *member = find(self, leader);
 
-    return member != NULL && member->term != NULL && record->n_history > 0;
+    return member != NULL && is_comparable(record, member);
 }
 
 gboolean
@@ -593,9 +599,11 @@ cfs_terms_is_continued(CfsTerms *self,
                        guint64 version,
                        CfsMember leader)
 {
-    return cfs_terms_is_comparable(self, record, leader) &&
-           holds(find(self, leader)->term,
-                 &record->history[record->n_history - 1], version);
+    const Member *member = find(self, leader);
+
+    return member != NULL && is_comparable(record, member) &&
+           holds(member->term, &record->history[record->n_history - 1],
+                 version);
 }
 
 guint64

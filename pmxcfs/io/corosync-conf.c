@@ -16,6 +16,7 @@
 #include "pmxcfs/core/corosync-text.h"
 
 #define SETTLE_MS 2000
+#define TELLER_MS 120000
 /* How often to look whether the last writer has closed the file. */
 #define WRITER_MS 250
 /* The others write their copies meanwhile; the reload concerns all nodes. */
@@ -41,6 +42,7 @@ struct CfsCorosyncConf {
 
     GBytes *text; /* to be taken over; NULL: nothing */
     guint64 inode;
+    GHashTable *tellers; /* node ids that have told of a last writer */
     gboolean want_reload;
     guint settle_timer;
     Job *job; /* under way; borrowed */
@@ -328,6 +330,29 @@ note_text(CfsCorosyncConf *self,
     self->settle_timer = g_timeout_add(delay_ms, on_settled, self);
 }
 
+/* How long to wait for more. A node that tells can die before it does. */
+static guint
+patience_ms(CfsCorosyncConf *self, const CfsEntry *entry, gboolean is_own)
+{
+    return !is_own && g_hash_table_contains(self->tellers,
+                                            GUINT_TO_POINTER(entry->writer))
+               ? TELLER_MS
+               : SETTLE_MS;
+}
+
+void
+cfs_corosync_conf_on_settled(CfsCorosyncConf *self,
+                             const CfsEntry *entry,
+                             guint32 nodeid)
+{
+    (void)g_hash_table_add(self->tellers, GUINT_TO_POINTER(nodeid));
+    if (self->text != NULL && self->inode == entry->inode &&
+        self->settle_timer != 0) {
+        g_source_remove(self->settle_timer);
+        self->settle_timer = g_idle_add(on_settled, self);
+    }
+}
+
 static gboolean
 has_same_content(const CfsEntry *a, const CfsEntry *b)
 {
@@ -350,7 +375,8 @@ cfs_corosync_conf_on_changed(CfsCorosyncConf *self,
             note_text(self, NULL, 0, 0); /* gone: the host's file stays */
         } else if (!has_same_content(change->before, change->after)) {
             self->want_reload = self->want_reload || is_own;
-            note_text(self, change->after, change->after->inode, SETTLE_MS);
+            note_text(self, change->after, change->after->inode,
+                      patience_ms(self, change->after, is_own));
         }
     }
 }
@@ -387,6 +413,7 @@ cfs_corosync_conf_new(const char *node_name,
 
     self->node_name = g_strdup(node_name);
     self->handler = *handler;
+    self->tellers = g_hash_table_new(NULL, NULL);
     return self;
 }
 
@@ -404,6 +431,7 @@ cfs_corosync_conf_free(CfsCorosyncConf *self)
     g_clear_handle_id(&self->reload_timer, g_source_remove);
     g_clear_pointer(&self->text, g_bytes_unref);
     g_clear_pointer(&self->refused, g_bytes_unref);
+    g_hash_table_unref(self->tellers);
     g_free(self->node_name);
     g_free(self);
 }

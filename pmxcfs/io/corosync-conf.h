@@ -1,7 +1,8 @@
 /* corosync-conf.h - takes the tree's corosync.conf over to this host.
  *
- * A change is settled when the file was renamed into place, or was quiet for
- * 2 s and nobody here has it open for writing. Then it is checked; if it is
+ * A change is settled when the file was renamed into place, or when its last
+ * writer has closed it. Nodes that run this daemon tell of that; of a writer on
+ * another kind of node, 2 s of quiet must do. Then it is checked; if it is
  * whole and newer than the host's, that is replaced atomically, and the node
  * the change came from makes all corosyncs read it (corosync-cfgtool -R). What
  * is refused leaves the host's file as it is and is logged once.
@@ -41,6 +42,10 @@ void cfs_corosync_conf_start(CfsCorosyncConf *self, CfsTree *tree);
 void cfs_corosync_conf_on_changed(CfsCorosyncConf *self,
                                   const CfsChange *change,
                                   gboolean is_own);
+/* Its last writer on @nodeid has closed @entry. */
+void cfs_corosync_conf_on_settled(CfsCorosyncConf *self,
+                                  const CfsEntry *entry,
+                                  guint32 nodeid);
 /* After a state transfer: copied without a reload. */
 void cfs_corosync_conf_on_reloaded(CfsCorosyncConf *self, CfsTree *tree);
 

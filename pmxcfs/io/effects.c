@@ -536,6 +536,21 @@ cfs_effects_confchg(CfsEffects *self,
     dispatch(self, &event);
 }
 
+/* Each message tells its sender's time. */
+static void
+note_clock(CfsEffects *self, CfsMember sender, GBytes *bytes)
+{
+    PveReader reader;
+    CfsHeader header;
+
+    pve_reader_init_bytes(&reader, bytes);
+    if (cfs_message_parse(&reader, CFS_PROTOCOL_DATABASE, &header) ==
+        CFS_PARSE_OK) {
+        cfs_metrics_set_clock(self->metrics, sender.nodeid,
+                              (gint64)header.time - (gint64)time(NULL));
+    }
+}
+
 void
 cfs_effects_message(CfsEffects *self, CfsMember sender, GBytes *bytes)
 {
@@ -545,13 +560,16 @@ cfs_effects_message(CfsEffects *self, CfsMember sender, GBytes *bytes)
     cfs_metrics_add(self->metrics, CFS_METRIC_MESSAGES_RECEIVED, 1);
     cfs_metrics_add(self->metrics, CFS_METRIC_MESSAGE_BYTES_RECEIVED,
                     g_bytes_get_size(bytes));
+    note_clock(self, sender, bytes);
     dispatch(self, &event);
 }
 
 void
-cfs_effects_quorum(CfsEffects *self, gboolean quorate)
+cfs_effects_quorum(CfsEffects *self, gboolean quorate, guint n_nodes)
 {
-    CfsEvent event = {.kind = CFS_EVENT_QUORUM, .quorate = quorate};
+    CfsEvent event = {.kind = CFS_EVENT_QUORUM,
+                      .quorate = quorate,
+                      .n_quorum_nodes = n_nodes};
     gboolean was_quorate = cfs_replica_is_quorate(self->replica);
 
     dispatch(self, &event);

@@ -86,7 +86,8 @@ void cfs_effects_confchg(CfsEffects *self,
                          guint n_members,
                          gboolean has_joined);
 void cfs_effects_message(CfsEffects *self, CfsMember sender, GBytes *bytes);
-void cfs_effects_quorum(CfsEffects *self, gboolean quorate);
+/* @n_nodes: whom corosync sees. */
+void cfs_effects_quorum(CfsEffects *self, gboolean quorate, guint n_nodes);
 /* A CfsStoreReport; @self is the data. */
 void cfs_effects_stored(gpointer self, guint64 committed, int problem);
 

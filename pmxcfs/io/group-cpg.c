@@ -150,12 +150,19 @@ is_listening(GroupCpg *self)
     return self->is_connected && self->leave_source == 0;
 }
 
+static const char *
+domain_of(GroupCpg *self)
+{
+    return strcmp(self->name, CFS_GROUP_STATUS) == 0 ? "status" : G_LOG_DOMAIN;
+}
+
 static void
 lose_connection(GroupCpg *self, const char *what, cs_error_t code)
 {
     if (is_listening(self)) {
-        g_warning("%s failed: error %d: the connection to corosync is lost",
-                  what, (int)code);
+        g_log(domain_of(self), G_LOG_LEVEL_WARNING,
+              "%s failed: error %d: the connection to corosync is lost", what,
+              (int)code);
         schedule_leave(self, RECONNECT_MS);
     }
 }

@@ -18,16 +18,18 @@ struct CfsQuorum {
     guint64 handle;
     gboolean is_connected;
     gboolean quorate;
+    guint n_nodes;
     CfsQuorumChanged on_changed;
     gpointer data;
 };
 
 static void
-set_quorate(CfsQuorum *self, gboolean quorate)
+set_quorate(CfsQuorum *self, gboolean quorate, guint n_nodes)
 {
-    if (quorate != self->quorate) {
+    if (quorate != self->quorate || n_nodes != self->n_nodes) {
         self->quorate = quorate;
-        self->on_changed(self->data, quorate);
+        self->n_nodes = n_nodes;
+        self->on_changed(self->data, quorate, n_nodes);
     }
 }
 
@@ -41,7 +43,7 @@ on_notification(quorum_handle_t handle,
     const void *context = NULL;
 
     if (quorum_context_get(handle, &context) == CS_OK && context != NULL) {
-        set_quorate((CfsQuorum *)context, quorate != 0);
+        set_quorate((CfsQuorum *)context, quorate != 0, n_members);
     }
 }
 
@@ -98,7 +100,7 @@ lose_connection(CfsQuorum *self)
     self->is_connected = FALSE;
     cfs_connector_close(self->connector);
     cfs_connector_open(self->connector, RECONNECT_MS);
-    set_quorate(self, FALSE);
+    set_quorate(self, FALSE, 0);
 }
 
 static void

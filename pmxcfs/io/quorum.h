@@ -14,8 +14,10 @@
 
 typedef struct CfsQuorum CfsQuorum;
 
-/* Called on each change; not quorate at first. */
-typedef void (*CfsQuorumChanged)(gpointer data, gboolean quorate);
+/* Called on each change; not quorate at first, and no node is seen. */
+typedef void (*CfsQuorumChanged)(gpointer data,
+                                 gboolean quorate,
+                                 guint n_nodes);
 
 CfsQuorum *cfs_quorum_new(CfsQuorumChanged on_changed, gpointer data);
 /* Reads what corosync has told already: the group asks before it passes a

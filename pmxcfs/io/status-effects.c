@@ -98,18 +98,19 @@ is_group_busy(CfsStatusEffects *self)
     return self->group != NULL && cfs_group_has_backlog(self->group);
 }
 
+/* While the group has no room only this node is told what is new. */
 static gboolean
 on_flush(gpointer data)
 {
     CfsStatusEffects *self = data;
-    CfsStatusEvent event = {.kind = CFS_STATUS_FLUSH};
+    CfsStatusEvent event = {.kind = CFS_STATUS_FLUSH,
+                            .is_busy = is_group_busy(self)};
 
     self->flush = 0;
-    if (is_group_busy(self)) {
+    dispatch(self, &event);
+    if (event.is_busy && self->flush == 0) {
         self->flush = g_timeout_add_full(CFS_PRIORITY_GROUP, BUSY_MS, on_flush,
                                          self, NULL);
-    } else {
-        dispatch(self, &event);
     }
     return G_SOURCE_REMOVE;
 }

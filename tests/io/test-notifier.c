@@ -141,13 +141,14 @@ test_nothing_is_lost_on_the_way(Fixture *f, gconstpointer unused)
     for (guint64 i = 1; i <= n; i++) {
         send_text(f, i, i % 7, text);
     }
-    while (f->done->len < n) {
-        while (got < n && recv(f->kernel, text, CFS_NOTIFIER_MAX_MESSAGE,
-                               MSG_DONTWAIT) > 0) {
+    while (f->done->len < n || got < n) {
+        while (recv(f->kernel, text, CFS_NOTIFIER_MAX_MESSAGE, MSG_DONTWAIT) >
+               0) {
             got++;
         }
         g_main_context_iteration(NULL, FALSE);
     }
+    g_assert_cmpuint(f->done->len, ==, n);
     g_assert_cmpuint(got, ==, n);
 }
 

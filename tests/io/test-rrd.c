@@ -157,11 +157,13 @@ last_time(Fixture *f, const char *path)
 {
     g_autofree char *flush = g_strdup_printf("FLUSH %s/%s", f->base, path);
     g_autofree char *command = g_strdup_printf("INFO %s/%s", f->base, path);
-    G_GNUC_UNUSED g_autofree char *flushed = ask(f, flush);
-    g_autofree char *answer = ask(f, command);
+    g_autofree char *answer = NULL;
     /* `last_update 1 TIME`: 1 is the kind of the value. */
-    const char *text = strstr(answer, "last_update 1 ");
+    const char *text;
 
+    g_free(ask(f, flush));
+    answer = ask(f, command);
+    text = strstr(answer, "last_update 1 ");
     return text != NULL ? g_ascii_strtoll(text + 14, NULL, 10) : -1;
 }
 

@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import time
 
 import pytest
 
@@ -80,33 +81,41 @@ def test_a_new_version_reaches_all(cluster):
 
 
 # row: 11/partial-writes
+def stays(seconds, condition, what):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        assert condition(), what
+        time.sleep(0.1)
+
+
 def test_partial_writes_are_not_taken_over(cluster):
-    """An editor that writes line by line, in place."""
+    """An editor that writes line by line, in place, and thinks in between;
+    what is there by then is whole, as text."""
     n1, n2, n3 = cluster.nodes
     before = n1.read(HOST)
     text = raised(before)
     starts = {node: log_size(node) for node in cluster.nodes}
     n3.run("mkfifo", "/run/hold")
+    n3.run("sh", "-c", f"echo x >{PVE}/told-of")  # n3 tells of its writers
     writer = n3.popen("sh", "-c", f"exec >{CONF}; while IFS= read -r line; do"
                       " printf '%s\\n' \"$line\"; done; cat /run/hold >&2",
                       stdin=subprocess.PIPE)
-    half = text[:len(text) // 2]
-    writer.stdin.write(half)
+    writer.stdin.write(text)
     writer.stdin.flush()
-    wait_for(lambda: len(n1.read(CONF)) >= len(half) - 100, 10,
-             "the first half does not arrive")
-    # After 2 s it is judged where it is not open for writing, and refused.
-    for node in (n1, n2):
-        wait_logged(node, starts[node], "corosync.conf is not taken over")
-        assert node.read(HOST) == before
-    writer.stdin.write(text[len(half):])
+    wait_for(lambda: n1.read(CONF) == text, 10, "the text does not arrive")
+    # For longer than the quiet that must do for other kinds of nodes.
+    stays(3, lambda: all(node.read(HOST) == before for node in cluster.nodes),
+          "it was taken over while it was open")
+    text += "# the end\n"
+    writer.stdin.write("# the end\n")
     writer.stdin.close()
-    for node in (n1, n2):
-        wait_host(node, text)
-    assert n3.read(HOST) == before, "it is still open there"
+    wait_for(lambda: n1.read(CONF) == text, 10, "the end does not arrive")
+    stays(0.5, lambda: n1.read(HOST) == before, "it is still open")
     n3.run("sh", "-c", "echo >/run/hold")
     assert writer.wait(10) == 0
-    wait_host(n3, text)
+    for node in cluster.nodes:
+        wait_host(node, text)
+        assert logged(node, starts[node], "is not taken over") == 0
     for node in cluster.nodes:
         wait_for(lambda n=node: corosyncs_version(n) == version_of(text), 15,
                  f"corosync of {node.name} does not read it")

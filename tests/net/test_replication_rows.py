@@ -12,6 +12,7 @@ docs of the protocol (Conformance checklist). What another test has already:
 """
 
 import contextlib
+import re
 import sqlite3
 import subprocess
 import time
@@ -334,7 +335,8 @@ def leader_dies_in_an_update(four):
     back = Log(n1)
     n1.start("pmxcfs")
     settle(four)
-    assert "waiting for updates" not in back.text()
+    # Nothing, or the root alone: a leader may raise its version.
+    assert set(re.findall(r"got (\d+) inode", back.text())) <= {"1"}
 
 
 def joiner_dies_in_an_update(four):

@@ -31,6 +31,7 @@ typedef struct {
     GQueue out;          /* of Item: sent, not ordered */
     GQueue in;           /* of SimGet: of rings that are over */
     guint got;           /* how far it read in its ring's log */
+    guint reached;       /* how far any process of it read in this ring */
     GArray *view;        /* of CfsMember: as far as it read */
 } Host;
 
@@ -286,6 +287,7 @@ sim_group_drop(SimGroup *self, guint node)
 
     host->is_open = FALSE;
     host->is_reading = FALSE;
+    host->reached = MAX(host->reached, host->got);
     host->got = 0;
     g_queue_clear_full(&host->in, get_free);
 }
@@ -389,7 +391,8 @@ is_side_empty(const Side *side)
     return TRUE;
 }
 
-/* At least as far as the furthest of its processes was. */
+/* At least as far as the furthest of its processes was, also those that are
+ * gone: their hosts have it. */
 static guint
 find_limit(Side *side)
 {
@@ -398,8 +401,8 @@ find_limit(Side *side)
     for (guint i = 0; i < side->group->n_nodes; i++) {
         const Host *host = &side->group->hosts[i];
 
-        if (is_on_side(side, i) && host->is_reading) {
-            limit = MAX(limit, host->got);
+        if (is_on_side(side, i)) {
+            limit = MAX(limit, MAX(host->got, host->reached));
         }
     }
     return sim_dice_range(&side->group->dice, limit, length);
@@ -469,6 +472,9 @@ end_side(Side *side, GArray *next_view, gboolean at_once)
     for (guint i = 0; i < self->n_nodes; i++) {
         Host *host = &self->hosts[i];
 
+        if (is_on_side(side, i)) {
+            host->reached = 0;
+        }
         if (!is_on_side(side, i) || !host->is_reading) {
             continue;
         }
@@ -625,6 +631,7 @@ sim_group_host_down(SimGroup *self, guint node)
 
     g_assert(!host->is_open && host->is_up);
     g_queue_clear_full(&host->out, item_free);
+    host->reached = 0;
     move_host(self, node, SIM_MAX_NODES + node);
     host->is_up = FALSE;
     announce_all(self);

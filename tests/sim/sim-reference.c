@@ -514,8 +514,10 @@ enter_update(SimReference *self)
 static void
 on_all_states(SimReference *self)
 {
+    const Member *me = find(self, self->self);
     GBytes *best;
 
+    g_assert(me != NULL); /* no membership without us gives states */
     for (guint i = 0; i < self->members->len; i++) {
         if (!is_index(member_at(self, i)->state)) {
             leave(self, SIM_REFERENCE_LEAVE);
@@ -534,7 +536,7 @@ on_all_states(SimReference *self)
     if (is_out(self)) {
         return;
     }
-    if (find(self, self->self)->synced) {
+    if (me->synced) {
         self->mode = SIM_REFERENCE_SYNCED;
         flush_one(self);
     } else {

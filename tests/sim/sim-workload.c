@@ -19,6 +19,8 @@ struct SimWorkload {
     guint old;           /* mask of nodes that keep no terms */
     gboolean has_locks;  /* ... and to lock directories */
     guint n_faults;
+    gboolean has_force;
+    gboolean forces_next; /* quorum, behind a cut */
     SimDo faults[SIM_N_DOS];
 };
 
@@ -56,6 +58,7 @@ sim_workload_new(guint64 seed, SimFaults faults)
 
         if (faults == SIM_FAULTS_ALL && sim_dice_once_in(dice, rarity)) {
             self->faults[self->n_faults++] = all_faults[i];
+            self->has_force = self->has_force || all_faults[i] == SIM_DO_FORCE;
         }
     }
     if (self->n_faults > 0) {
@@ -271,6 +274,7 @@ make_fault(SimWorkload *self, SimDecision *d)
     d->what = self->faults[sim_dice(dice, self->n_faults)];
     switch (d->what) {
     case SIM_DO_SPLIT:
+        self->forces_next = self->has_force && sim_dice_once_in(dice, 2);
         d->path = any_sides(self);
         break;
     case SIM_DO_STORE:
@@ -380,7 +384,11 @@ sim_workload_next(SimWorkload *self, SimCluster *cluster)
     }
     d.node = sim_dice(dice, self->n);
     d.dice = sim_dice_next(dice) >> 32;
-    if (self->fault_every > 0 && sim_dice_once_in(dice, self->fault_every)) {
+    if (self->forces_next) {
+        self->forces_next = FALSE;
+        d.what = SIM_DO_FORCE;
+    } else if (self->fault_every > 0 &&
+               sim_dice_once_in(dice, self->fault_every)) {
         make_fault(self, &d);
     } else if (self->fault_every > 0 &&
                sim_dice_once_in(dice, self->fault_every)) {

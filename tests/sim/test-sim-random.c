@@ -293,6 +293,46 @@ test_replay(void)
     g_assert_cmpstr(text, ==, again);
 }
 
+/* (owned) Beside the sources, wherever it is started. */
+static char *
+scripts_path(void)
+{
+    const char *tests = g_getenv("G_TEST_SRCDIR");
+
+    return tests != NULL ? g_build_filename(tests, "sim", "scripts", NULL)
+                         : g_test_build_filename(G_TEST_DIST, "scripts", NULL);
+}
+
+/* Each failed once. */
+static void
+test_scripts(void)
+{
+    g_autofree char *path = scripts_path();
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GDir) directory = g_dir_open(path, 0, &error);
+    const char *name;
+    guint n = 0;
+
+    if (directory == NULL) {
+        g_test_skip("not started by make check: G_TEST_SRCDIR is not set");
+        return;
+    }
+    while ((name = g_dir_read_name(directory)) != NULL) {
+        g_autofree char *file = g_build_filename(path, name, NULL);
+        g_autofree char *text = NULL, *violation = NULL;
+        g_autoptr(SimScript) script = NULL;
+
+        g_test_message("%s", name);
+        g_assert_true(g_file_get_contents(file, &text, NULL, &error));
+        script = sim_script_parse(text, &error);
+        g_assert_no_error(error);
+        violation = sim_script_try(script);
+        g_assert_cmpstr(violation, ==, NULL);
+        n++;
+    }
+    g_assert_cmpuint(n, >, 0);
+}
+
 /* --- by hand -------------------------------------------------------------- */
 
 static int
@@ -384,5 +424,6 @@ main(int argc, char **argv)
     g_test_add_func("/sim-random/calm", test_calm);
     g_test_add_func("/sim-random/faults", test_faults);
     g_test_add_func("/sim-random/replay", test_replay);
+    g_test_add_func("/sim-random/scripts", test_scripts);
     return g_test_run();
 }

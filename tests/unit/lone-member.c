@@ -17,7 +17,6 @@ struct LoneMember {
     guint n_logged;
     gboolean holds_work;
     gboolean has_work;
-    guint64 n_barriers;
     gboolean is_flushing;
     guint64 flush; /* its token */
 };
@@ -46,6 +45,11 @@ run_effect(LoneMember *self, const CfsEffect *effect)
         g_assert_false(self->is_flushing);
         self->is_flushing = TRUE;
         self->flush = effect->flush;
+        break;
+    case CFS_EFFECT_REPLY_SYNC:
+        g_assert_true(g_hash_table_insert(
+            self->verdicts, GSIZE_TO_POINTER((gsize)effect->reply_sync.id),
+            GINT_TO_POINTER(effect->reply_sync.verdict)));
         break;
     case CFS_EFFECT_CLUSTER_LOG:
         self->n_logged++;
@@ -154,6 +158,17 @@ lone_member_set_quorate(LoneMember *self, gboolean quorate)
 }
 
 void
+lone_member_see(LoneMember *self, guint n_listed, guint n_seen)
+{
+    CfsEvent nodes = {.kind = CFS_EVENT_NODES, .n_nodes = n_listed};
+    CfsEvent quorum = {
+        .kind = CFS_EVENT_QUORUM, .quorate = TRUE, .n_quorum_nodes = n_seen};
+
+    step(self, &nodes);
+    step(self, &quorum);
+}
+
+void
 lone_member_connect(LoneMember *self)
 {
     CfsEvent event = {.kind = CFS_EVENT_CONNECTED};
@@ -200,27 +215,19 @@ lone_member_speak(LoneMember *self, guint n_nodes)
     step(self, &event);
 }
 
-void
-lone_member_sync(LoneMember *self)
-{
-    CfsEvent event = {.kind = CFS_EVENT_SYNC};
-
-    event.sync_id = ++self->n_barriers;
-    step(self, &event);
-}
-
-void
+gboolean
 lone_member_flushed(LoneMember *self, int problem)
 {
     CfsEvent event = {.kind = CFS_EVENT_FLUSHED};
 
     if (!self->is_flushing) {
-        return;
+        return FALSE;
     }
     self->is_flushing = FALSE;
     event.flushed.token = self->flush;
     event.flushed.problem = problem;
     step(self, &event);
+    return TRUE;
 }
 
 guint64
@@ -232,6 +239,16 @@ lone_member_request(LoneMember *self, CfsOp *op)
     event.request.op = op;
     step(self, &event);
     cfs_op_free(op);
+    return self->n_requests;
+}
+
+guint64
+lone_member_sync(LoneMember *self)
+{
+    CfsEvent event = {.kind = CFS_EVENT_SYNC};
+
+    event.sync_id = ++self->n_requests;
+    step(self, &event);
     return self->n_requests;
 }
 

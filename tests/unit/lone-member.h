@@ -24,6 +24,8 @@ void lone_member_set_time(LoneMember *self, guint32 time_s);
 /* The clock goes on; one tick at its end. */
 void lone_member_wait(LoneMember *self, gint64 ms);
 void lone_member_set_quorate(LoneMember *self, gboolean quorate);
+/* The node list has @n_listed, corosync sees @n_seen of them and quorum. */
+void lone_member_see(LoneMember *self, guint n_listed, guint n_seen);
 void lone_member_connect(LoneMember *self);
 void lone_member_disconnect(LoneMember *self);
 void lone_member_confchg(LoneMember *self,
@@ -40,10 +42,10 @@ guint64 lone_member_request(LoneMember *self, CfsOp *op);
 /* It was made as a member of the reference, which speaks of no terms: from now
  * on it speaks of all there is, and knows how many nodes there are. */
 void lone_member_speak(LoneMember *self, guint n_nodes);
-/* A barrier; its answer does not matter here. */
-void lone_member_sync(LoneMember *self);
-/* The disk is done with what it was asked to flush, if it was. */
-void lone_member_flushed(LoneMember *self, int problem);
+/* A barrier, as of an fsync; returns the request's number. */
+guint64 lone_member_sync(LoneMember *self);
+/* The disk is done with what it was asked to flush. FALSE: it was not. */
+gboolean lone_member_flushed(LoneMember *self, int problem);
 
 /* Returns: (owned) the oldest message that was sent and not taken, or NULL. */
 GBytes *lone_member_take_sent(LoneMember *self);

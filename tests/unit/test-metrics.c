@@ -69,13 +69,18 @@ test_values(void)
     cfs_metrics_add(metrics, CFS_METRIC_FUSE_READ, 3);
     cfs_metrics_set(metrics, CFS_METRIC_TREE_VERSION, G_MAXUINT64);
     cfs_metrics_set(metrics, CFS_METRIC_QUORATE, 1);
+    cfs_metrics_set_clock(metrics, 2, 7);
+    cfs_metrics_set_clock(metrics, 2, -3600);
     text = cfs_metrics_text(metrics);
     g_assert_true(
         has_line(text, "pmxcfs_fuse_requests_total{kind=\"read\"} 5"));
     g_assert_true(has_line(text, "pmxcfs_tree_version 18446744073709551615"));
     g_assert_true(has_line(text, "pmxcfs_quorate 1"));
     g_assert_true(has_line(text, "pmxcfs_commits_total 0"));
+    g_assert_true(
+        has_line(text, "pmxcfs_clock_ahead_seconds{nodeid=\"2\"} -3600"));
     /* Nobody need look before counting. */
+    cfs_metrics_set_clock(NULL, 1, 1);
     cfs_metrics_add(NULL, CFS_METRIC_FUSE_READ, 1);
     cfs_metrics_set(NULL, CFS_METRIC_FUSE_READ, 1);
     cfs_metrics_observe(NULL, CFS_TIMING_WRITE, 1);

@@ -683,6 +683,49 @@ test_not_quorate(void)
         EACCES);
 }
 
+/* A cut heals: corosync has two of three again, the other daemon is not in the
+ * group yet and may have the newer copy. Neither a change nor an fsync is done
+ * on ours alone, unless it does not come. */
+static void
+test_peers_are_awaited(void)
+{
+    g_autoptr(LoneMember) m = member_in(CFS_MODE_SYNCED);
+    g_autoptr(GBytes) sent = NULL;
+    guint64 change, barrier;
+
+    lone_member_forget_sent(m);
+    lone_member_see(m, 3, 2);
+    lone_member_confchg(m, &members[US], 1);
+    g_assert_cmpint(lone_member_mode(m), ==, CFS_MODE_SYNCED);
+    change = lone_member_request(m, mkdir_op("mine"));
+    barrier = lone_member_sync(m);
+    lone_member_wait(m, 4000);
+    g_assert_null(lone_member_take_sent(m));
+    g_assert_false(lone_member_flushed(m, 0));
+    lone_member_wait(m, 2000);
+    sent = lone_member_take_sent(m);
+    g_assert_nonnull(sent);
+    lone_member_hear(m, members[US], sent);
+    g_assert_cmpint(lone_member_verdict(m, change), ==, 0);
+    g_assert_true(lone_member_flushed(m, 0));
+    g_assert_cmpint(lone_member_verdict(m, barrier), ==, 0);
+}
+
+/* Who is the only one that corosync sees has nobody to wait for. */
+static void
+test_nobody_is_awaited(void)
+{
+    g_autoptr(LoneMember) m = member_in(CFS_MODE_SYNCED);
+    g_autoptr(GBytes) sent = NULL;
+
+    lone_member_forget_sent(m);
+    lone_member_see(m, 2, 1);
+    lone_member_confchg(m, &members[US], 1);
+    (void)lone_member_request(m, mkdir_op("mine"));
+    sent = lone_member_take_sent(m);
+    g_assert_nonnull(sent);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -697,5 +740,7 @@ main(int argc, char **argv)
     g_test_add_func("/replica/own-changes-wait", test_own_changes_wait);
     g_test_add_func("/replica/resend", test_resend);
     g_test_add_func("/replica/not-quorate", test_not_quorate);
+    g_test_add_func("/replica/peers-are-awaited", test_peers_are_awaited);
+    g_test_add_func("/replica/nobody-is-awaited", test_nobody_is_awaited);
     return g_test_run();
 }

@@ -691,6 +691,63 @@ test_configuration(Fixture *f, gconstpointer unused)
     assert_value(f, "cpg1", "k", NULL);
 }
 
+/* Without room nothing is sent, but this node's watchers are told. */
+static void
+test_busy(Fixture *f, gconstpointer unused)
+{
+    CfsStatusEvent busy = {.kind = CFS_STATUS_FLUSH, .is_busy = TRUE};
+    g_autoptr(CfsStatusEffect) told = NULL;
+    g_autoptr(GBytes) message = NULL;
+
+    connect_alone(f);
+    sync_with_peer(f, RING);
+    flush(f); /* what the configuration changed */
+    assert_silent(f);
+    set(f, "kv/a", "1");
+    step(f, busy);
+    told = next(f, CFS_STATUS_EFFECT_CHANGED);
+    g_assert_nonnull(told);
+    g_assert_cmpstr(told->key, ==, "kv/a");
+    g_assert_cmpstr(told->node, ==, "cpg2");
+    assert_silent(f);
+    flush(f);
+    message = sent(f);
+}
+
+static void
+on_trace(gpointer data, GLogLevelFlags level, const char *text)
+{
+    guint *n_warnings = data;
+
+    *n_warnings += level == G_LOG_LEVEL_WARNING;
+}
+
+/* Who does not answer is named, once; nonsense fills no log. */
+static void
+test_complaints(Fixture *f, gconstpointer unused)
+{
+    guint n_warnings = 0;
+
+    connect_alone(f);
+    cfs_status_set_trace(f->status, on_trace, &n_warnings);
+    change(f, 2, TRUE);
+    hear(f, peer, SYNC_START);
+    f->clock_ms += 4000;
+    flush(f);
+    g_assert_cmpuint(n_warnings, ==, 0);
+    f->clock_ms += 2000;
+    flush(f);
+    flush(f);
+    g_assert_cmpuint(n_warnings, ==, 1);
+    for (guint i = 0; i < 100; i++) {
+        hear(f, peer, "00");
+    }
+    g_assert_cmpuint(n_warnings, ==, 2);
+    f->clock_ms += 60000;
+    hear(f, peer, "00");
+    g_assert_cmpuint(n_warnings, ==, 3);
+}
+
 #define ADD(name, function)                                                    \
     g_test_add("/status/" name, Fixture, NULL, setup, function, teardown)
 
@@ -717,5 +774,7 @@ main(int argc, char **argv)
     ADD("back-off", test_back_off);
     ADD("online", test_online);
     ADD("configuration", test_configuration);
+    ADD("busy", test_busy);
+    ADD("complaints", test_complaints);
     return g_test_run();
 }
