@@ -177,7 +177,8 @@ agent_apply_free(AgentApply *self)
 
 /* --- volumes --- */
 
-/* A volume is noted before anything is in it: a crash loses none. */
+/* A volume is noted before it is made: a crash loses none. @volume NULL: only
+ * those that are made already. */
 static gboolean
 note_volume(const char *volume, gpointer data, GError **error)
 {
@@ -187,7 +188,9 @@ note_volume(const char *volume, gpointer data, GError **error)
     for (guint i = 0; i < self->made->len; i++) {
         g_ptr_array_add(ids, self->made->pdata[i]);
     }
-    g_ptr_array_add(ids, (gpointer)volume);
+    if (volume != NULL) {
+        g_ptr_array_add(ids, (gpointer)volume);
+    }
     g_ptr_array_add(ids, NULL);
     return agent_holds_set_making(self->ctid, (const char *const *)ids->pdata,
                                   error);
@@ -208,6 +211,7 @@ make_volume(AgentApply *self, AgentMount *mount, GError **error)
     made = agent_volumes_make(storages(self), self->ctid, mount->volume, uid,
                               gid, note_volume, self, error);
     if (made == NULL) {
+        (void)note_volume(NULL, self, NULL);
         return FALSE;
     }
     g_ptr_array_add(self->made, g_strdup(made->volume));

@@ -91,6 +91,26 @@ agent_configs_load(guint32 ctid, GError **error)
     return agent_guestconf_parse(ctid, text, size, NULL);
 }
 
+/* What writers of the file left that were killed: with the mutex held, nobody
+ * is writing it. */
+static void
+drop_unfinished(guint32 ctid)
+{
+    g_autofree char *folder =
+        g_strdup_printf(NODES_DIR "/%s/lxc", agent_holds_node());
+    g_autofree char *prefix = g_strdup_printf("%u.conf.tmp.", ctid);
+    g_autoptr(GDir) dir = g_dir_open(folder, 0, NULL);
+    const char *name;
+
+    while (dir != NULL && (name = g_dir_read_name(dir)) != NULL) {
+        g_autofree char *path = g_build_filename(folder, name, NULL);
+
+        if (g_str_has_prefix(name, prefix)) {
+            (void)unlink(path);
+        }
+    }
+}
+
 gboolean
 agent_configs_store(const AgentGuestConf *conf, GError **error)
 {
@@ -101,6 +121,7 @@ agent_configs_store(const AgentGuestConf *conf, GError **error)
     if (!agent_guestconf_is_writable(conf, error)) {
         return FALSE;
     }
+    drop_unfinished(agent_guestconf_ctid(conf));
     text = agent_guestconf_serialize(conf);
     return pve_file_replace(path, text, strlen(text), 0640, error);
 }

@@ -96,17 +96,10 @@ typedef struct {
 } Making;
 
 static gboolean
-make_subvol(const Making *self,
-            const char *path,
-            const char *volume,
-            GError **error)
+make_subvol(const Making *self, const char *path, GError **error)
 {
     if (mkdir(path, 0755) < 0) {
         return pve_errno_error(error, "create directory", path);
-    }
-    if (!self->named(volume, self->data, error)) {
-        (void)rmdir(path);
-        return FALSE;
     }
     if (chown(path, self->uid, self->gid) < 0 || chmod(path, 0755) < 0) {
         pve_errno_error(error, "change owner of", path);
@@ -128,19 +121,12 @@ make_filesystem(const Making *self, const char *path, GError **error)
 }
 
 static gboolean
-make_raw(const Making *self,
-         const char *path,
-         const char *volume,
-         GError **error)
+make_raw(const Making *self, const char *path, GError **error)
 {
     PVE_AUTOFD(fd) = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
 
     if (fd < 0) {
         return pve_errno_error(error, "create", path);
-    }
-    if (!self->named(volume, self->data, error)) {
-        (void)unlink(path);
-        return FALSE;
     }
     if (ftruncate(fd, (off_t)self->size) < 0) {
         pve_errno_error(error, "set the size of", path);
@@ -172,8 +158,11 @@ make_number(const Making *self, guint n, GError **error)
         g_strdup_printf("%s:%u/%s", self->storage, self->ctid, name);
     AgentNewVolume *made;
 
-    if (self->size > 0 ? !make_raw(self, path, volume, error)
-                       : !make_subvol(self, path, volume, error)) {
+    /* First the note: whoever is killed between the two leaves a note of
+     * nothing, not something that nobody knows of. */
+    if (!self->named(volume, self->data, error) ||
+        (self->size > 0 ? !make_raw(self, path, error)
+                        : !make_subvol(self, path, error))) {
         return NULL;
     }
     made = g_new0(AgentNewVolume, 1);

@@ -22,8 +22,9 @@ G_DEFINE_AUTOPTR_CLEANUP_FUNC(AgentNewVolume, agent_new_volume_free)
 gboolean agent_volumes_check_request(const AgentStorageCfg *cfg,
                                      const char *request,
                                      GError **error);
-/* The name of a new volume is taken, and nothing is in it yet. FALSE with
- * @error: it goes away again. */
+/* Nobody has the name, and a new volume is about to get it: the caller notes
+ * it, alone, in place of one noted before that was not made. FALSE with @error:
+ * it is not made. */
 typedef gboolean (*AgentVolumeNamedFunc)(const char *volume,
                                          gpointer data,
                                          GError **error);

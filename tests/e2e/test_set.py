@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import uuid
 
 import pytest
 
@@ -366,11 +367,13 @@ def test_hot_mount_point_stays_read_only_and_inside(running):
     assert running.read("/srv/shown/canary") == "untouched\n"
     inside(running, "ln", "-s", "/", "/evil")
     inside(running, "ln", "-s", "/etc", "/direct")
-    for target in ("/evil/tmp/x", "/direct"):
+    # The nodes share the machine's /tmp.
+    outside = f"/tmp/{uuid.uuid4()}"
+    for target in (f"/evil{outside}", "/direct"):
         bad = refused(running, "--mp1", f"/srv/shown,mp={target}")
         assert "mp1: unable to hotplug mp1: symlink" in bad, bad
     assert "/srv/shown" not in running.read("/proc/mounts")
-    assert not running.ok("test", "-e", "/tmp/x")
+    assert not running.ok("test", "-e", outside)
 
 
 def test_mount_point_goes_unless_it_is_used(running):
