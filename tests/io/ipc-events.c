@@ -1,8 +1,9 @@
 /* Events as a program sees them: the client library against a running daemon.
  * test-ipc.py runs it, as ipc-conform.
  *
- * `ipc-events watch [PREFIX...]` prints what comes, a line each, until killed.
- */
+ * `ipc-events watch [PREFIX...]` prints what comes, a line each, until killed;
+ * `ipc-events call` makes one call, as a client does that waits for a restart,
+ * and says how it went. */
 #include "config.h"
 
 #include "common/files.h"
@@ -228,7 +229,11 @@ static void
 test_slow_watcher(void)
 {
     static const char *const prefixes[] = {"events", NULL};
+#ifdef CFS_IPC_SHM
+    enum { CHANGES = 60000 }; /* the ring that is shared holds many */
+#else
     enum { CHANGES = 20000 };
+#endif
     Listener slow, quick;
     PVE_AUTOFD(fd) = -1;
 
@@ -310,9 +315,25 @@ print_event(gpointer data, const PveEvent *event, const GError *error)
     }
 }
 
+static int
+call_patiently(void)
+{
+    g_autoptr(PveIpcClient) client = pve_ipc_client_new();
+    g_autoptr(GError) error = NULL;
+    g_autoptr(GBytes) answer = NULL;
+
+    g_print("begins\n");
+    answer = pve_ipc_call(client, PVE_IPC_FS_VERSION, NULL, 0, NULL, &error);
+    g_print("%s\n", answer != NULL ? "answered" : error->message);
+    return answer != NULL ? 0 : 1;
+}
+
 int
 main(int argc, char **argv)
 {
+    if (argc == 2 && strcmp(argv[1], "call") == 0) {
+        return call_patiently();
+    }
     if (argc >= 2 && strcmp(argv[1], "watch") == 0) {
         g_autoptr(GMainLoop) loop = g_main_loop_new(NULL, FALSE);
         g_autoptr(PveIpcEvents) events = pve_ipc_events_new(
@@ -320,6 +341,7 @@ main(int argc, char **argv)
             argc > 2 ? (const char *const *)(gpointer)(argv + 2) : NULL,
             print_event, NULL);
 
+        g_assert_nonnull(events);
         g_main_loop_run(loop);
         return 0;
     }

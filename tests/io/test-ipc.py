@@ -10,6 +10,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from localworld import PVE, TIMEOUT_S, Daemon, make_world, run_tests, wait_for
@@ -31,6 +32,31 @@ def call(operation, payload=b""):
 
 def start_time():
     return int(re.search(rb'"starttime": (\d+)', call(1)).group(1))
+
+
+def patient_clients():
+    """8: a restart is invisible; the patience ends after 10 s, and the flag."""
+    def begin():
+        client = subprocess.Popen([EVENTS, "call"], text=True,
+                                  stdout=subprocess.PIPE)
+        assert client.stdout.readline() == "begins\n"
+        return client
+
+    daemon.stop()
+    with begin() as client:
+        daemon.start("-l")
+        assert client.stdout.readline() == "answered\n"
+        assert client.wait(TIMEOUT_S) == 0
+    daemon.stop()
+    began = time.monotonic()
+    with begin() as client:
+        assert "Connection refused" in client.stdout.readline()
+        assert client.wait(TIMEOUT_S) == 1
+    assert 10 <= time.monotonic() - began
+    assert not FLAG.exists()
+    with begin() as client:  # no flag: no patience
+        assert "Connection refused" in client.stdout.readline()
+    daemon.start("-l")
 
 
 def left_in_shm():
@@ -178,8 +204,9 @@ def main():
     subprocess.run(["hostname", "ipcl"], check=True)
     Path("/etc/hosts").write_text("127.0.0.1 localhost\n10.77.0.1 ipcl\n")
     return run_tests(daemon, [
-        client_rows, events, events_over_a_restart, start_time_grows, restart_flag, nothing_is_left_in_shm,
-        nonsense,         silent_strangers, greedy_greeting, taken_name])
+        client_rows, events, events_over_a_restart, start_time_grows,
+        restart_flag, patient_clients, nothing_is_left_in_shm, nonsense,
+        silent_strangers, greedy_greeting, taken_name])
 
 
 sys.exit(main())
