@@ -5,7 +5,9 @@
 #include <string.h>
 
 #define LAYOUT 1u
-#define TERM_FIXED 80u
+#define TERM_FIXED 112u
+/* The head of an index and its first record, that of the root. */
+#define INDEX_ROOT_END 72u
 #define FLUSH_FIXED 24u
 #define ACK_FIXED 36u
 #define APPEND_FIXED 16u
@@ -64,6 +66,7 @@ cfs_term_message_encode(const CfsTermMessage *self, guint32 time)
     pve_write_u64(out, self->record.cluster_id);
     pve_write_u32(out, (guint32)strlen(self->name) + 1);
     pve_write_u32(out, self->record.n_history);
+    pve_write_bytes(out, self->content, sizeof(self->content));
     pve_write_string(out, self->name);
     write_starts(out, &self->record);
     return g_byte_array_free_to_bytes(out);
@@ -188,6 +191,7 @@ cfs_term_message_decode(PveReader *reader, CfsTermMessage *out)
     guint32 name_size, n_history;
     PveReader fixed;
     const char *name;
+    const guint8 *content;
 
     memset(out, 0, sizeof(*out));
     if (!read_fixed(reader, TERM_FIXED, &fixed)) {
@@ -204,6 +208,11 @@ cfs_term_message_decode(PveReader *reader, CfsTermMessage *out)
     out->record.cluster_id = pve_reader_u64(&fixed);
     name_size = pve_reader_u32(&fixed);
     n_history = pve_reader_u32(&fixed);
+    content = pve_reader_take(&fixed, sizeof(out->content));
+    if (content == NULL) {
+        return FALSE;
+    }
+    memcpy(out->content, content, sizeof(out->content));
     if (name_size > sizeof(out->name) || !has_numbers(out)) {
         return FALSE;
     }
@@ -290,6 +299,21 @@ cfs_settled_message_decode(PveReader *reader)
         g_array_append_val(files, file);
     }
     return pve_reader_ok(reader) ? g_steal_pointer(&files) : NULL;
+}
+
+void
+cfs_term_content(GBytes *index, guint8 content[CFS_DIGEST_SIZE])
+{
+    gsize size = 0, digest_size = CFS_DIGEST_SIZE;
+    const guint8 *bytes = g_bytes_get_data(index, &size);
+    g_autoptr(GChecksum) sum = g_checksum_new(G_CHECKSUM_SHA256);
+
+    memset(content, 0, CFS_DIGEST_SIZE);
+    if (size >= INDEX_ROOT_END) {
+        g_checksum_update(sum, bytes + INDEX_ROOT_END,
+                          (gssize)(size - INDEX_ROOT_END));
+        g_checksum_get_digest(sum, content, &digest_size);
+    }
 }
 
 /* --- the history ---------------------------------------------------------- */

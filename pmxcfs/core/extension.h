@@ -15,7 +15,8 @@
  *
  *   TERM    epoch[16] features u64, version u64, mtime u32, n_nodes u32,
  *           term u64, seen u64, acked u64, cluster_id u64, name_size u32,
- *           n_history u32 || name, with NUL || (term, version, tag) u64 each
+ *           n_history u32, content[32] || name, with NUL ||
+ *           (term, version, tag) u64 each
  *   FLUSH   epoch[16] term u64
  *   ACK     epoch[16] term u64, version u64, error u32
  *   APPEND  count u64, data_size u32, path_size u32 || path, with NUL || data
@@ -78,6 +79,9 @@ typedef struct {
     guint32 mtime;
     guint32 n_nodes;                  /* in the node list; 0: not known */
     char name[CFS_CLUSTER_NAME_SIZE]; /* of the cluster; "": not known */
+    /* SHA-256 of the index behind its root: what is there, whatever the root
+     * counts. */
+    guint8 content[CFS_DIGEST_SIZE];
     CfsTermRecord record;
 } CfsTermMessage;
 
@@ -115,6 +119,9 @@ gboolean cfs_ack_message_decode(PveReader *reader, CfsAckMessage *out);
 CfsOp *cfs_append_message_decode(PveReader *reader, guint64 *count);
 /* Returns: (owned) of CfsSettled, or NULL. */
 GArray *cfs_settled_message_decode(PveReader *reader);
+
+/* The content of a STATE; zeros where it is too short for one. */
+void cfs_term_content(GBytes *index, guint8 content[CFS_DIGEST_SIZE]);
 
 /* The history alone, as the side table of the database keeps it. */
 void cfs_term_history_write(GByteArray *out, const CfsTermRecord *record);

@@ -178,7 +178,7 @@ void cfs_replica_on_quorum(CfsReplica *self);
 /* --- replica-sync.c */
 
 void cfs_replica_enter_synced(CfsReplica *self);
-void cfs_replica_send_state(CfsReplica *self);
+void cfs_replica_send_index(CfsReplica *self);
 void cfs_replica_watch_round(CfsReplica *self);
 void cfs_replica_continue_state(CfsReplica *self);
 void cfs_replica_on_sync_start(CfsReplica *self,

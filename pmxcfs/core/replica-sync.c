@@ -23,8 +23,8 @@ cfs_replica_enter_synced(CfsReplica *self)
     cfs_replica_resume_barriers(self);
 }
 
-static void
-send_index(CfsReplica *self)
+void
+cfs_replica_send_index(CfsReplica *self)
 {
     g_autoptr(GBytes) index = cfs_tree_index(self->tree);
     g_autoptr(GByteArray) payload = g_byte_array_new();
@@ -48,13 +48,18 @@ cfs_replica_continue_state(CfsReplica *self)
     }
     if (self->n_hashed == self->hashing->len) {
         g_clear_pointer(&self->hashing, g_ptr_array_unref);
-        send_index(self);
+        /* Ours hold their STATE back until all TERMs are there. */
+        if (cfs_terms_is_spoken(self->terms)) {
+            cfs_replica_send_term(self);
+        } else {
+            cfs_replica_send_index(self);
+        }
     }
 }
 
 /* Once for each epoch; the tree does not change before we are synced. */
-void
-cfs_replica_send_state(CfsReplica *self)
+static void
+begin_state(CfsReplica *self)
 {
     g_clear_pointer(&self->hashing, g_ptr_array_unref);
     self->hashing = cfs_tree_entries(self->tree);
@@ -142,12 +147,7 @@ cfs_replica_on_sync_start(CfsReplica *self,
     cfs_sync_forget_states(self->sync);
     cfs_terms_begin_round(self->terms);
     g_clear_pointer(&self->hashing, g_ptr_array_unref); /* of an older epoch */
-    /* Ours hold their STATE back until all TERMs are there. */
-    if (cfs_terms_is_spoken(self->terms)) {
-        cfs_replica_send_term(self);
-    } else {
-        cfs_replica_send_state(self);
-    }
+    begin_state(self);
 }
 
 void

@@ -88,8 +88,10 @@ cfs_replica_send_term(CfsReplica *self)
 {
     CfsTermMessage message;
     g_autoptr(GBytes) bytes = NULL;
+    g_autoptr(GBytes) index = cfs_tree_index(self->tree);
 
     fill_from_tree(self, &message);
+    cfs_term_content(index, message.content);
     bytes = cfs_term_message_encode(&message, self->event->time_s);
     cfs_replica_send_bytes(self, bytes);
 }
@@ -182,7 +184,7 @@ on_all_terms(CfsReplica *self)
     if (version > 0 && cfs_member_equal(candidate, self->self)) {
         raise_version(self, version);
     }
-    cfs_replica_send_state(self);
+    cfs_replica_send_index(self);
 }
 
 void

@@ -12,6 +12,7 @@ typedef struct {
     gboolean has_state;
     guint64 version; /* of a reference peer, from its STATE */
     guint32 mtime;
+    guint8 content[CFS_DIGEST_SIZE];
     CfsTermMessage *term; /* NULL: none, or not yet */
 } Member;
 
@@ -23,6 +24,8 @@ struct CfsTerms {
     GArray *members; /* of Member, by node id, then pid */
     gboolean is_complete;
 
+    gboolean has_candidate;
+    CfsMember candidate;
     guint64 features;   /* of the configuration */
     guint n_ours;       /* nodes */
     guint expected;     /* nodes, by what all members know; 0: not known */
@@ -110,6 +113,7 @@ static void
 forget_configuration(CfsTerms *self)
 {
     self->is_complete = FALSE;
+    self->has_candidate = FALSE;
     self->features = 0;
     self->n_ours = 0;
     self->expected = 0;
@@ -182,6 +186,7 @@ cfs_terms_add_state(CfsTerms *self, CfsMember sender, GBytes *state)
     member->version = pve_reader_u64(&reader);
     (void)pve_reader_take(&reader, STATE_MTIME_OFFSET - sizeof(guint64));
     member->mtime = pve_reader_u32(&reader);
+    cfs_term_content(state, member->content);
 }
 
 /* Processes of one node lie together: the table is in the order of ids. */
@@ -406,6 +411,15 @@ is_newer(const Member *a, const Member *b)
     return is_newer_for_reference(a, b);
 }
 
+static gboolean
+is_same_content(const Member *a, const Member *b)
+{
+    const guint8 *x = a->term != NULL ? a->term->content : a->content;
+    const guint8 *y = b->term != NULL ? b->term->content : b->content;
+
+    return memcmp(x, y, CFS_DIGEST_SIZE) == 0;
+}
+
 guint64
 cfs_terms_raise(CfsTerms *self, CfsMember *candidate)
 {
@@ -427,9 +441,12 @@ cfs_terms_raise(CfsTerms *self, CfsMember *candidate)
     if (best == NULL) {
         return 0;
     }
-    *candidate = best->id;
-    /* Where numbers end a liar has the last word; sqlite ends there too. */
-    return chosen != best && version_of(chosen) < G_MAXINT64
+    *candidate = self->candidate = best->id;
+    self->has_candidate = TRUE;
+    /* A node that was restarted has an older record and the same files: let it
+     * lead. Where numbers end a liar has the last word; sqlite ends there too.
+     */
+    return !is_same_content(chosen, best) && version_of(chosen) < G_MAXINT64
                ? version_of(chosen) + 1
                : 0;
 }
@@ -536,7 +553,8 @@ cfs_terms_settle(CfsTerms *self,
 {
     CfsTermRecord before = self->record;
 
-    adopt(self, find(self, leader));
+    /* Who leads in its place has the same content. */
+    adopt(self, find(self, self->has_candidate ? self->candidate : leader));
     if (self->expected > 0 && self->n_ours * 2 > self->expected) {
         prepare_term(self, epoch, version);
     }

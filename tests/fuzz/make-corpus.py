@@ -59,9 +59,9 @@ for label, (subtype, payload) in OPS.items():
     put("message", label, normal(subtype, payload))
 EPOCH = struct.pack("<4I", 4, 0x6B01F2CA, 1, 729)
 START = struct.pack("<QQQ", 7, 0x100, 0xABCD)
-TERM = (struct.pack("<HH", 1, 80) + EPOCH +
+TERM = (struct.pack("<HH", 1, 112) + EPOCH +
         struct.pack("<QQII4Q2I", 3, 0x105, 0x6B01F2C2, 3, 7, 8, 0x103, 99,
-                    4, 1) + b"lab\0" + START)
+                    4, 1) + bytes(32) + b"lab\0" + START)
 OURS = {
     "term": (1, TERM),
     "flush": (2, struct.pack("<HH", 1, 24) + EPOCH + struct.pack("<Q", 7)),

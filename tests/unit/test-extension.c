@@ -50,6 +50,7 @@ example_term(void)
     term.record.seen = 8;
     term.record.acked = 0x103;
     term.record.cluster_id = G_GUINT64_CONSTANT(0x1122334455667788);
+    memset(term.content, 0xee, sizeof(term.content));
     term.record.n_history = 1;
     term.record.history[0] = (CfsTermStart){7, 0x100, 0xabcd};
     return term;
@@ -67,13 +68,15 @@ test_term(void)
     g_assert_cmpstr(text, ==,
                     "0700010001000000cbf2016b00000000"
                     "00000000000000000000000000000000"
-                    "01005000"
+                    "01007000"
                     "04000000caf2016b01000000d9020000"
                     "03000000000000000501000000000000"
                     "c2f2016b03000000"
                     "07000000000000000800000000000000"
                     "03010000000000008877665544332211"
                     "0400000001000000"
+                    "eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee"
+                    "eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee"
                     "6c616200"
                     "07000000000000000001000000000000"
                     "cdab000000000000");

@@ -45,6 +45,7 @@ copy_at(guint64 term, guint64 acked, guint64 version, guint n_nodes)
 static void
 add(CfsTerms *self, guint32 nodeid, CfsTermMessage message)
 {
+    message.content[0] = (guint8)nodeid; /* no two are the same */
     cfs_terms_add_term(self, member(nodeid), &message);
 }
 
@@ -146,6 +147,25 @@ test_newest(void)
         g_assert_cmpuint(cfs_terms_raise(self, &candidate), ==, rows[i].raised);
         g_assert_cmpuint(candidate.nodeid, ==, rows[i].newest);
     }
+}
+
+/* A node that was restarted: the same files, an older record. It may lead, and
+ * the newer record is everyone's. */
+static void
+test_same_content(void)
+{
+    g_autoptr(CfsTerms) self = terms_of(2);
+    CfsTermMessage old = copy_at(4, 0, 100, 3), newer = copy_at(5, 90, 100, 3);
+    CfsMember candidate = {0};
+
+    cfs_terms_add_term(self, member(1), &old);
+    cfs_terms_add_term(self, member(2), &newer);
+    g_assert_true(cfs_terms_take_complete(self));
+    g_assert_cmpuint(cfs_terms_raise(self, &candidate), ==, 0);
+    g_assert_cmpuint(candidate.nodeid, ==, 2);
+    (void)cfs_terms_settle(self, member(1), &first_epoch, 100);
+    g_assert_cmpuint(cfs_terms_record(self)->term, ==, 5);
+    g_assert_cmpuint(cfs_terms_record(self)->acked, ==, 90);
 }
 
 static void
@@ -328,6 +348,7 @@ main(int argc, char **argv)
     g_test_add_func("/terms/reference-peer", test_reference_peer);
     g_test_add_func("/terms/reference-majority", test_reference_majority);
     g_test_add_func("/terms/newest", test_newest);
+    g_test_add_func("/terms/same-content", test_same_content);
     g_test_add_func("/terms/begins", test_begins);
     g_test_add_func("/terms/no-majority", test_no_majority);
     g_test_add_func("/terms/nodes-not-processes", test_nodes_not_processes);
