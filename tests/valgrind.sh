@@ -44,13 +44,12 @@ no_report() {
     rm -f "$work"/reports/*
 }
 
-# The corpora of the fuzz targets, and what is random and long, are left to the
-# sanitizers, which are faster.
-for program in "$build"/tests/{unit,sim,io}/test-*; do
+# The corpora of the fuzz targets and the simulator are left to the sanitizers,
+# which are faster.
+for program in "$build"/tests/{unit,io}/test-*; do
     case $program in
     */test-safepath) continue ;; # openat2(2) is one of those
     */test-notifier) continue ;; # starts itself anew: that would be memcheck
-    */test-sim-random | */test-sim-mixed-random) continue ;; # as the corpora
     esac
     if [ -x "$program" ] && [ -f "$program" ]; then
         timeout 300 $memcheck "$program" >"$work/out" 2>&1 </dev/null
