@@ -166,26 +166,10 @@ agent_guestchange_get(const AgentGuestChange *self, const char *key)
     return g_hash_table_lookup(self->values, key);
 }
 
-static gint
-by_text(gconstpointer a, gconstpointer b)
-{
-    return strcmp(*(const char *const *)a, *(const char *const *)b);
-}
-
 char **
 agent_guestchange_keys(const AgentGuestChange *self)
 {
-    g_autoptr(GPtrArray) keys = g_ptr_array_new();
-    GHashTableIter iter;
-    gpointer key;
-
-    g_hash_table_iter_init(&iter, self->values);
-    while (g_hash_table_iter_next(&iter, &key, NULL)) {
-        g_ptr_array_add(keys, g_strdup(key));
-    }
-    g_ptr_array_sort(keys, by_text);
-    g_ptr_array_add(keys, NULL);
-    return (char **)g_ptr_array_steal(keys, NULL);
+    return agent_guestconf_sort_keys(self->values);
 }
 
 /* --- keys by kind --- */

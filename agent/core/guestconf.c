@@ -621,14 +621,14 @@ write_description(GString *out, const Section *section)
     }
 }
 
-static char **
-sorted_keys(const Section *section)
+char **
+agent_guestconf_sort_keys(GHashTable *values)
 {
     g_autoptr(GPtrArray) keys = g_ptr_array_new();
     GHashTableIter iter;
     gpointer key;
 
-    g_hash_table_iter_init(&iter, section->values);
+    g_hash_table_iter_init(&iter, values);
     while (g_hash_table_iter_next(&iter, &key, NULL)) {
         g_ptr_array_add(keys, g_strdup(key));
     }
@@ -660,7 +660,7 @@ uses_volume(const Section *section, const char *volume)
 static void
 write_section(GString *out, const Section *section)
 {
-    g_auto(GStrv) keys = sorted_keys(section);
+    g_auto(GStrv) keys = agent_guestconf_sort_keys(section->values);
 
     write_description(out, section);
     for (char **key = keys; *key != NULL; key++) {
@@ -915,7 +915,7 @@ char **
 agent_guestconf_keys(const AgentGuestConf *conf)
 {
     g_autoptr(GPtrArray) keys = g_ptr_array_new();
-    g_auto(GStrv) plain = sorted_keys(conf->main);
+    g_auto(GStrv) plain = agent_guestconf_sort_keys(conf->main->values);
 
     for (char **key = plain; *key != NULL; key++) {
         g_ptr_array_add(keys, g_strdup(*key));

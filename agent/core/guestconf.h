@@ -226,6 +226,9 @@ gboolean agent_guestconf_uses_volume(const AgentGuestConf *conf,
 /* Returns: (owned) main with pending values merged and pending deletions
  * removed; the result has no sections. */
 AgentGuestConf *agent_guestconf_with_pending(const AgentGuestConf *conf);
+/* Returns: (owned) the keys of @values, which are strings, sorted bytewise,
+ * NULL-terminated. */
+char **agent_guestconf_sort_keys(GHashTable *values);
 /* Returns: (owned) the names of all snapshots, sorted, NULL-terminated. */
 char **agent_guestconf_snapshot_names(const AgentGuestConf *conf);
 /* Returns: (owned) the content of snapshot @name as a main section, or NULL
