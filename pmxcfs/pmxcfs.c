@@ -312,7 +312,7 @@ is_being_written(gpointer data, guint64 inode)
 }
 
 static void
-on_refused(gpointer data, const char *text)
+warn_cluster(gpointer data, const char *text)
 {
     log_to_cluster(data, LOG_WARNING, text);
 }
@@ -386,12 +386,6 @@ on_status_changed(gpointer data, const CfsStatusEffect *effect)
 }
 
 static void
-on_overruled(gpointer data, const char *text)
-{
-    log_to_cluster(data, LOG_WARNING, text);
-}
-
-static void
 choose_mode(Daemon *self)
 {
     CfsTree *tree = cfs_replica_tree(self->replica);
@@ -404,7 +398,7 @@ choose_mode(Daemon *self)
                                        .data = self};
     const CfsCorosyncConfHandler handler = {.is_being_written =
                                                 is_being_written,
-                                            .on_refused = on_refused,
+                                            .on_refused = warn_cluster,
                                             .data = self};
 
     self->is_cluster = !self->options.is_local &&
@@ -490,7 +484,7 @@ open_database(Daemon *self, GError **error)
     self->effects = cfs_effects_new(self->replica);
     cfs_effects_set_metrics(self->effects, self->metrics);
     cfs_effects_set_store(self->effects, self->store);
-    self->salvage = cfs_salvage_new(PVE_RECOVERY_DIR, on_overruled, self);
+    self->salvage = cfs_salvage_new(PVE_RECOVERY_DIR, warn_cluster, self);
     cfs_effects_set_salvage(self->effects, self->salvage);
     cfs_store_set_snapshot(self->store, on_snapshot, self);
     return cfs_store_start(self->store, cfs_effects_stored, self->effects,

@@ -61,6 +61,12 @@ event_size(const Event *event)
            strlen(event->other);
 }
 
+static guint32
+record_size(const char *path, const char *other)
+{
+    return (guint32)(PVE_IPC_EVENT_FIXED + strlen(path) + strlen(other) + 2);
+}
+
 static void
 append_record(GByteArray *out,
               const Event *event,
@@ -68,9 +74,7 @@ append_record(GByteArray *out,
               const char *path,
               const char *other)
 {
-    gsize size = PVE_IPC_EVENT_FIXED + strlen(path) + strlen(other) + 2;
-
-    pve_write_u32(out, (guint32)size);
+    pve_write_u32(out, record_size(path, other));
     pve_write_u16(out, (guint16)kind);
     pve_write_u16(out, event->flags);
     pve_write_u64(out, event->sequence);
@@ -98,7 +102,8 @@ append(CfsWatch *self, Event *event, const char *path, const char *other)
     event->sequence = ++self->last;
     event->path = g_strdup(path != NULL ? path : "");
     event->other = g_strdup(other != NULL ? other : "");
-    event->record = g_byte_array_new();
+    event->record =
+        g_byte_array_sized_new(record_size(event->path, event->other));
     append_record(event->record, event, event->kind, event->path, event->other);
     while (self->events.length >= self->max_events) {
         drop_oldest(self);
