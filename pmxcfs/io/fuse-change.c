@@ -555,6 +555,7 @@ submit_write(CfsFuse *self,
 {
     CfsFuseParked *parked = cfs_fuse_park(self, req, finish_write);
 
+    cfs_fuse_handle(info)->has_written = TRUE; /* its last close is told */
     parked->size = g_bytes_get_size(op->data);
     parked->info.flags = info->flags;
     parked->is_append = op->is_append;
@@ -571,7 +572,7 @@ cfs_fuse_op_write(fuse_req_t req,
                   struct fuse_file_info *info)
 {
     CfsFuse *self = cfs_fuse_self(req);
-    CfsFuseHandle *handle = cfs_fuse_handle(info);
+    const CfsFuseHandle *handle = cfs_fuse_handle(info);
     gboolean is_append = (info->flags & O_APPEND) != 0;
     const off_t kernel_offset = offset;
     g_autoptr(GBytes) data = NULL;
@@ -600,7 +601,6 @@ cfs_fuse_op_write(fuse_req_t req,
         cfs_fuse_reply_verdict(req, verdict);
         return;
     }
-    handle->has_written = TRUE;
     data = g_bytes_new(bytes, size);
     op = is_append ? cfs_op_new_append(path, data)
                    : cfs_op_new_write(path, data, (guint32)offset);

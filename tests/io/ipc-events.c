@@ -160,6 +160,26 @@ test_settled(void)
     stop(&l);
 }
 
+/* What is copied within the mount is written, too. */
+static void
+test_copy_settles(void)
+{
+    static const char *const prefixes[] = {"events", NULL};
+    PVE_AUTOFD(from) = -1;
+    PVE_AUTOFD(to) = -1;
+    Listener l;
+
+    put("origin", "x");
+    from = open(DIRECTORY "/origin", O_RDONLY | O_CLOEXEC);
+    listen_to(&l, PVE_EVENT_BIT(PVE_EVENT_SETTLED), prefixes);
+    to = open(DIRECTORY "/copy", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    g_assert_cmpint(copy_file_range(from, NULL, to, NULL, 1, 0), ==, 1);
+    pve_autofd_clear(&to);
+    to = -1;
+    wait_until(&l, has_line, "settled events/copy");
+    stop(&l);
+}
+
 static void
 test_others(void)
 {
@@ -349,6 +369,7 @@ main(int argc, char **argv)
     g_assert_cmpint(g_mkdir_with_parents(DIRECTORY, 0755), ==, 0);
     g_test_add_func("/ipc-events/tree", test_tree);
     g_test_add_func("/ipc-events/settled", test_settled);
+    g_test_add_func("/ipc-events/copy-settles", test_copy_settles);
     g_test_add_func("/ipc-events/others", test_others);
     g_test_add_func("/ipc-events/sync", test_sync);
     g_test_add_func("/ipc-events/refusals", test_refusals);
